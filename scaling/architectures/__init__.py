@@ -1,0 +1,46 @@
+"""Each architecture's size dial, parameter counts and FLOPs, free of any framework.
+
+An architecture is a module-like object following :class:`Architecture`. An outside package adds one through the entry
+point group ``scaling.architectures``.
+"""
+
+from __future__ import annotations
+
+from importlib.metadata import entry_points
+from typing import Protocol
+
+from scaling.architectures import llama
+from scaling.errors import UserError
+from scaling.shape import ModelShape, ParameterCounts
+
+__all__ = ["Architecture", "get"]
+
+_BUILT_IN: dict[str, Architecture] = {"llama": llama}
+
+
+class Architecture(Protocol):
+    """What the planner and the accounts need to know of an architecture."""
+
+    def shape_for(self, params_total: float, *, vocabulary: int, context: int, tied: bool = True) -> ModelShape:
+        """The shape whose total parameters come nearest to ``params_total``: one dial, everything else derived."""
+
+    def count_parameters(self, shape: ModelShape) -> ParameterCounts:
+        """Exact parameters under the three conventions."""
+
+    def training_flops_per_token(self, shape: ModelShape) -> int:
+        """Exact FLOPs of one training token, forward and backward, at the shape's context."""
+
+    def inference_flops_per_token(self, shape: ModelShape) -> int:
+        """Exact FLOPs of one token of the forward pass, at the shape's context."""
+
+
+def get(name: str) -> Architecture:
+    """The architecture called ``name``; :class:`UserError` if there is none."""
+    if name in _BUILT_IN:
+        return _BUILT_IN[name]
+    outside = {point.name: point for point in entry_points(group="scaling.architectures")}
+    if name in outside:
+        loaded: Architecture = outside[name].load()
+        return loaded
+    known = ", ".join(sorted([*_BUILT_IN, *outside]))
+    raise UserError(f"architecture {name!r} is not known; choose one of: {known}")

@@ -1,0 +1,112 @@
+"""What a fit is: every estimator's answer side by side, with intervals, conventions and what the data can't say.
+
+Results live here, apart from the algorithms in ``scaling.fits``, so that a saved fit can be read without refitting.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from scaling.observation import FlopsConvention, ParamsConvention
+from scaling.record import Interval, Record, content_hash
+
+__all__ = ["Diagnostic", "Fit", "FittedRange", "IsoflopFit", "IsoflopOptimum", "ObservationCounts", "ParametricFit",
+           "RejectedRow"]
+
+
+class RejectedRow(Record):
+    """A row of the table that could not be used; rows count from 1, the header not counted."""
+
+    row: int
+    reason: str
+
+
+class ObservationCounts(Record):
+    rows: int
+    used: int
+    rejected: tuple[RejectedRow, ...] = ()
+
+
+class ParametricFit(Record):
+    """Approach 3 of Hoffmann et al. (2203.15556): one formula through all points."""
+
+    status: Literal["ok", "refused"]
+    reason: str | None = None
+    law: str = "chinchilla"
+    parameters: dict[str, Interval] = Field(default_factory=dict)
+    objective: float | None = Field(default=None, description="sum of Huber terms on log loss")
+    n_exponent: Interval | None = Field(default=None, description="a in N* ~ C^a")
+    d_exponent: Interval | None = Field(default=None, description="b in D* ~ C^b")
+    huber_delta: float = 1e-3
+    residual_sd: float | None = Field(default=None, description="robust SD of log loss around the law")
+    model_sd_per_decade: float | None = Field(
+        default=None, description="SD of log loss that each decade of extrapolation adds, from the back-test")
+    draws: tuple[tuple[float, ...], ...] = Field(
+        default=(), description="bootstrap draws of the parameters, in the order of ``parameters``")
+
+
+class IsoflopOptimum(Record):
+    """The minimum of loss along one budget's line; ``params`` and ``loss`` carry intervals where the status is ok."""
+
+    flops: float
+    runs: int
+    status: Literal["ok", "edge", "curvature", "too few"]
+    params: Interval | None = None
+    tokens: Interval | None = None
+    loss: Interval | None = None
+    polynomial: tuple[float, float, float] | None = Field(
+        default=None, description="loss = p0 + p1 x + p2 x^2 with x = ln(params)")
+
+
+class IsoflopFit(Record):
+    """Approach 2: the optimum of each budget's line, then N* and D* as power laws of compute."""
+
+    status: Literal["ok", "refused"]
+    reason: str | None = None
+    n_exponent: Interval | None = None
+    d_exponent: Interval | None = None
+    n_coefficient: Interval | None = Field(default=None, description="k in N* = k * C^a")
+    d_coefficient: Interval | None = None
+    optima: tuple[IsoflopOptimum, ...] = ()
+    draws: tuple[tuple[float, float], ...] = Field(
+        default=(), description="bootstrap draws of (ln k, a) of N* = k * C^a")
+
+
+class Diagnostic(Record):
+    """Something the reader should know before trusting the fit, and what would cure it."""
+
+    severity: Literal["note", "warning", "refusal"]
+    code: str
+    message: str
+
+
+class FittedRange(Record):
+    """Where the runs lie, so that a forecast can say how far outside it goes."""
+
+    params: tuple[float, float]
+    tokens: tuple[float, float]
+    flops: tuple[float, float]
+    tokens_per_param: tuple[float, float]
+
+
+class Fit(Record):
+    """The answer of ``scaling fit``; its JSON is a contract."""
+
+    schema_version: int = 1
+    observations: ObservationCounts
+    params_convention: ParamsConvention
+    flops_convention: FlopsConvention
+    fitted_range: FittedRange
+    parametric: ParametricFit
+    isoflop: IsoflopFit
+    diagnostics: tuple[Diagnostic, ...] = ()
+    level: float = 0.9
+    bootstrap: int = 0
+    seconds: float = 0.0
+
+    @property
+    def key(self) -> str:
+        """SHA-256 of everything but how long it took."""
+        return content_hash(self.model_dump(mode="json", exclude={"seconds"}))
