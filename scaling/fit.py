@@ -98,6 +98,8 @@ class Fit(Record):
     observations: ObservationCounts
     params_convention: ParamsConvention
     flops_convention: FlopsConvention
+    flops_per_param_token: float = Field(
+        default=6.0, description="c of C = c N D: 6 under 6nd, else the median of flops / (N D) over the fitted runs")
     fitted_range: FittedRange
     parametric: ParametricFit
     isoflop: IsoflopFit
@@ -110,3 +112,9 @@ class Fit(Record):
     def key(self) -> str:
         """SHA-256 of everything but how long it took."""
         return content_hash(self.model_dump(mode="json", exclude={"seconds"}))
+
+    def summary(self) -> str:
+        """The fit as a page of text: what was fitted, both approaches with their intervals, and what to know."""
+        from scaling.fits.summary import summarise
+
+        return summarise(self)

@@ -1,0 +1,354 @@
+"""What each figure shows, once: Matplotlib, Plotly and the report all draw from these values.
+
+N parameters, D training tokens, C training FLOPs, L held-out loss in nats a token. Arrays are float64; a bound that does
+not exist is NaN. Intervals are at the fit's level.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from numpy.typing import ArrayLike, NDArray
+from scipy.stats import norm
+
+from analysis.study_view import StudyView
+from scaling.fit import Fit, IsoflopOptimum, ParametricFit
+from scaling.laws.chinchilla import CHINCHILLA
+from scaling.record import Interval
+
+__all__ = ["Allocation", "AllocationLine", "Band", "HoldOut", "Isoflop", "IsoflopLine", "LossAgainstCompute",
+           "LossCurve", "PredictedActual", "allocation", "isoflop", "loss_against_compute",
+           "predicted_actual"]  # fmt: skip
+
+Floats = NDArray[np.float64]
+
+_LINE_POINTS = 60
+_CURVE_POINTS = 12_000
+"""Points that all training curves share, so that a study of 300 runs still fits in a page."""
+_SAME_BUDGET = 0.15
+"""Runs within this share of an optimum's FLOPs lie on its line."""
+
+
+@dataclass(frozen=True)
+class Band:
+    """A line and its interval over ``x``."""
+
+    x: Floats
+    estimate: Floats
+    low: Floats
+    high: Floats
+
+
+@dataclass(frozen=True)
+class LossCurve:
+    run_key: str
+    params: float
+    flops: Floats
+    loss: Floats
+    held_out: bool
+    """The run was forecast, not fitted."""
+
+
+@dataclass(frozen=True)
+class HoldOut:
+    """The forecast point: what was measured, and what was predicted before (None without a registered forecast)."""
+
+    flops: float
+    params: float
+    losses: Floats
+    forecast: Interval | None
+
+    @property
+    def loss(self) -> float:
+        return float(self.losses.mean())
+
+
+@dataclass(frozen=True)
+class LossAgainstCompute:
+    curves: tuple[LossCurve, ...]
+    sizes: Floats
+    """The distinct N of the runs, rising."""
+    params: Floats
+    flops: Floats
+    loss: Floats
+    fitted_flops: tuple[float, float]
+    frontier: Band | None
+    """The least loss that the fitted law sees at each C; None where the parametric fit was refused."""
+    hold_out: HoldOut | None
+
+
+@dataclass(frozen=True)
+class IsoflopLine:
+    optimum: IsoflopOptimum
+    params: Floats
+    loss: Floats
+    curve_params: Floats
+    curve_loss: Floats
+    """The fitted parabola, over the runs' range of N; empty where there is none."""
+
+
+@dataclass(frozen=True)
+class Isoflop:
+    lines: tuple[IsoflopLine, ...]
+    path: Band | None
+    """L(C) over N*(C) by the parametric law; ``x`` is N*."""
+
+
+@dataclass(frozen=True)
+class AllocationLine:
+    """N* and D* against C by one estimator of this study, or by a published law (bands of NaN)."""
+
+    kind: str
+    """``parametric``, ``isoflop`` or ``published``."""
+    name: str
+    params: Band
+    tokens: Band
+
+
+@dataclass(frozen=True)
+class Allocation:
+    lines: tuple[AllocationLine, ...]
+    optima: tuple[IsoflopOptimum, ...]
+    """Those of status ok."""
+    fitted_flops: tuple[float, float]
+    target_flops: float | None
+    target_params: Interval | None
+    target_tokens: Interval | None
+
+
+@dataclass(frozen=True)
+class PredictedActual:
+    """One entry a finished run. ``low`` and ``high`` are the registered forecast's, for hold-out runs alone."""
+
+    params: Floats
+    flops: Floats
+    actual: Floats
+    predicted: Floats
+    hold_out: NDArray[np.bool_]
+    low: Floats
+    high: Floats
+
+    @property
+    def relative_error(self) -> Floats:
+        """predicted / actual - 1."""
+        return self.predicted / self.actual - 1
+
+
+def loss_against_compute(view: StudyView) -> LossAgainstCompute:
+    """Every run's curve and last loss against C, the fitted frontier over them and the hold-out."""
+    fitted = view.fitted
+    hold_out = _hold_out(view)
+    lowest, highest = view.fit.fitted_range.flops
+    beyond = 2 * (hold_out.flops if hold_out else highest)
+    return LossAgainstCompute(
+        curves=_curves(view),
+        sizes=np.unique(np.concatenate([_column(fitted, view.params_column), _column(view.held_out, view.params_column)])),
+        params=_column(fitted, view.params_column),
+        flops=_column(fitted, view.flops_column),
+        loss=_column(fitted, "loss_nats"),
+        fitted_flops=(lowest, highest),
+        frontier=_frontier(view, np.geomspace(lowest / 1.5, beyond, _LINE_POINTS)),
+        hold_out=hold_out,
+    )
+
+
+def isoflop(view: StudyView) -> Isoflop | None:
+    """Loss against N for each budget of the iso-FLOP fit; None where it knows no budget."""
+    optima = sorted(view.fit.isoflop.optima, key=lambda optimum: optimum.flops)
+    if not optima:
+        return None
+    fitted = view.fitted
+    flops, params, loss = (_column(fitted, name) for name in (view.flops_column, view.params_column, "loss_nats"))
+    lines = []
+    for optimum in optima:
+        on_line = np.abs(np.log(flops / optimum.flops)) < np.log1p(_SAME_BUDGET)
+        order = np.argsort(params[on_line])
+        here = params[on_line][order]
+        curve = np.zeros(0)
+        curve_loss = np.zeros(0)
+        if optimum.polynomial is not None and here.size:
+            curve = np.geomspace(here[0] / 1.1, here[-1] * 1.1, _LINE_POINTS)
+            curve_loss = np.polynomial.polynomial.polyval(np.log(curve), optimum.polynomial)
+        lines.append(IsoflopLine(optimum, here, loss[on_line][order], curve, curve_loss))
+    budgets = np.geomspace(optima[0].flops, optima[-1].flops, _LINE_POINTS)
+    frontier = _frontier(view, budgets)
+    path = None
+    if frontier is not None:
+        best, _ = CHINCHILLA.optimum(_theta(view.fit.parametric), budgets, _flops_per_param_token(view))
+        path = Band(best, frontier.estimate, frontier.low, frontier.high)
+    return Isoflop(tuple(lines), path)
+
+
+def allocation(view: StudyView) -> Allocation | None:
+    """N* and D* against C by both estimators and the published laws, out to the target; None if both were refused."""
+    lowest, highest = view.fit.fitted_range.flops
+    flops = np.geomspace(lowest, max(view.target_flops or highest, highest) * 1.5, _LINE_POINTS)
+    lines = [line for line in (_parametric_line(view, flops), _isoflop_line(view.fit, flops)) if line is not None]
+    if not lines:
+        return None
+    recommendation = view.recommendation
+    return Allocation(
+        lines=(*lines, *_published_lines(flops)),
+        optima=tuple(o for o in view.fit.isoflop.optima if o.status == "ok" and o.params is not None),
+        fitted_flops=(lowest, highest),
+        target_flops=view.target_flops,
+        target_params=recommendation.params if recommendation else None,
+        target_tokens=recommendation.tokens if recommendation else None,
+    )
+
+
+def predicted_actual(view: StudyView) -> PredictedActual | None:
+    """The law's loss beside each run's; hold-out runs beside their registered forecast. None if the law was refused."""
+    if view.fit.parametric.status != "ok":
+        return None
+    rows = pd.concat([view.fitted, view.held_out])
+    params, flops, actual = (_column(rows, name) for name in (view.params_column, view.flops_column, "loss_nats"))
+    predicted = CHINCHILLA.predict(_theta(view.fit.parametric), params, _column(rows, "tokens"))
+    hold_out = (rows["role"] == "hold-out").to_numpy(dtype=bool)
+    low, high = np.full(actual.size, np.nan), np.full(actual.size, np.nan)
+    if view.forecast is not None:
+        loss = view.forecast.loss
+        predicted = np.where(hold_out, loss.estimate, predicted)
+        low[hold_out], high[hold_out] = _bound(loss.low), _bound(loss.high)
+    return PredictedActual(params, flops, actual, predicted, hold_out, low, high)
+
+
+def _column(rows: pd.DataFrame, name: str) -> Floats:
+    return rows[name].to_numpy(dtype=np.float64)
+
+
+def _bound(value: float | None) -> float:
+    return np.nan if value is None else value
+
+
+def _theta(fit: ParametricFit) -> Floats:
+    return np.array([fit.parameters[name].estimate for name in CHINCHILLA.NAMES])
+
+
+def _draws(fit: ParametricFit) -> Floats:
+    """(draws, 5) in the law's order; (0, 5) where the fit was not resampled."""
+    order = [list(fit.parameters).index(name) for name in CHINCHILLA.NAMES]
+    return np.array(fit.draws, dtype=np.float64).reshape(-1, len(fit.parameters))[:, order]
+
+
+def _flops_per_param_token(view: StudyView) -> float:
+    """C / (N·D) of the fitted runs: 6 under the 6ND convention, its median over the runs under exact counting."""
+    if view.fit.flops_convention == "6nd":
+        return 6.0
+    rows = view.fitted
+    flops, params, tokens = (_column(rows, name) for name in (view.flops_column, view.params_column, "tokens"))
+    return float(np.median(flops / (params * tokens)))
+
+
+def _bounds(draws: Floats, level: float) -> tuple[Floats, Floats]:
+    """Quantiles of draws (R, n) over R; NaN without draws."""
+    if not len(draws):
+        missing = np.full(draws.shape[1], np.nan)
+        return missing, missing
+    low, high = np.quantile(draws, [(1 - level) / 2, (1 + level) / 2], axis=0)
+    return low, high
+
+
+def _frontier(view: StudyView, flops: Floats) -> Band | None:
+    """L at N*(C), D*(C). The interval joins the draws' with the model error that each decade of extrapolation adds."""
+    parametric = view.fit.parametric
+    if parametric.status != "ok":
+        return None
+    per_token = _flops_per_param_token(view)
+    best = CHINCHILLA.optimum(_theta(parametric), flops, per_token)
+    estimate = CHINCHILLA.predict(_theta(parametric), *best)
+    draws = np.stack([CHINCHILLA.predict(draw, *best) for draw in _draws(parametric)] or [np.full(flops.size, np.nan)])
+    low, high = _bounds(draws, view.fit.level)
+    decades = np.maximum(np.log10(flops / view.fit.fitted_range.flops[1]), 0.0)
+    model = norm.ppf((1 + view.fit.level) / 2) * (parametric.model_sd_per_decade or 0.0) * decades
+    return Band(
+        flops,
+        estimate,
+        estimate * np.exp(-np.hypot(np.log(estimate / low), model)),
+        estimate * np.exp(np.hypot(np.log(high / estimate), model)),
+    )
+
+
+def _parametric_line(view: StudyView, flops: Floats) -> AllocationLine | None:
+    parametric = view.fit.parametric
+    if parametric.status != "ok":
+        return None
+    per_token = _flops_per_param_token(view)
+    params, tokens = CHINCHILLA.optimum(_theta(parametric), flops, per_token)
+    draws = _draws(parametric)
+    params_draws, tokens_draws = CHINCHILLA.optimum(draws, flops, per_token)
+    return AllocationLine(
+        "parametric",
+        "parametric (approach 3)",
+        Band(flops, params, *_bounds(params_draws, view.fit.level)),
+        Band(flops, tokens, *_bounds(tokens_draws, view.fit.level)),
+    )
+
+
+def _isoflop_line(fit: Fit, flops: Floats) -> AllocationLine | None:
+    """N* = k·C^a from the fit's coefficients, and D* likewise; the band of D* mirrors that of N* where C fixes N·D."""
+    line = fit.isoflop
+    if line.status != "ok" or line.n_coefficient is None or line.n_exponent is None:
+        return None
+    if line.d_coefficient is None or line.d_exponent is None:
+        return None
+    params = line.n_coefficient.estimate * flops**line.n_exponent.estimate
+    tokens = line.d_coefficient.estimate * flops**line.d_exponent.estimate
+    draws = np.array(line.draws, dtype=np.float64).reshape(-1, 2)
+    params_draws = np.exp(draws[:, :1] + draws[:, 1:] * np.log(flops))
+    low, high = _bounds(params_draws, fit.level)
+    return AllocationLine(
+        "isoflop",
+        "iso-FLOP (approach 2)",
+        Band(flops, params, low, high),
+        Band(flops, tokens, tokens * params / high, tokens * params / low),
+    )
+
+
+def _published_lines(flops: Floats) -> list[AllocationLine]:
+    return []
+
+
+def _hold_out(view: StudyView) -> HoldOut | None:
+    rows = view.held_out
+    if rows.empty:
+        return None
+    # A study may hold out several points; the one of most compute is the forecast's.
+    largest = rows[rows[view.flops_column] >= 0.9 * rows[view.flops_column].max()]
+    return HoldOut(
+        flops=float(largest[view.flops_column].mean()),
+        params=float(largest[view.params_column].mean()),
+        losses=_column(largest, "loss_nats"),
+        forecast=view.forecast.loss if view.forecast else None,
+    )
+
+
+def _curves(view: StudyView) -> tuple[LossCurve, ...]:
+    """The held-out loss along each run, or the training loss of runs that logged fewer than three of it."""
+    rows = view.observations[view.observations["status"] == "finished"].drop_duplicates("run_key").set_index("run_key")
+    known = view.curves[view.curves["run_key"].isin(rows.index)]
+    groups = known.groupby("run_key", sort=True)
+    most = max(12, _CURVE_POINTS // max(groups.ngroups, 1))
+    curves = []
+    for key, logged in groups:
+        held_out = logged.dropna(subset=["held_out_loss"])
+        points, column = (held_out, "held_out_loss") if len(held_out) >= 3 else (logged, "train_loss")
+        points = points.dropna(subset=[column]).sort_values("flops")
+        points = points[points["flops"] > 0].iloc[_thin(int((points["flops"] > 0).sum()), most)]
+        curves.append(
+            LossCurve(
+                run_key=str(key),
+                params=float(rows.loc[key, view.params_column]),  # type: ignore[arg-type]
+                flops=_column(points, "flops"),
+                loss=_column(points, column),
+                held_out=rows.loc[key, "role"] == "hold-out",
+            )
+        )
+    return tuple(sorted(curves, key=lambda curve: (curve.params, curve.run_key)))
+
+
+def _thin(count: int, most: int) -> NDArray[np.intp]:
+    """At most ``most`` of ``count`` positions, evenly spaced, the first and last among them."""
+    return np.unique(np.linspace(0, count - 1, min(count, most)).round().astype(np.intp)) if count else np.zeros(0, np.intp)

@@ -1,0 +1,105 @@
+"""Iso-FLOP lines: loss against parameters at each budget, the fitted parabolas and their minima with intervals."""
+
+from __future__ import annotations
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from analysis.figure_data import Isoflop, IsoflopLine
+from analysis.style import MARKERS, MUTED, count_label, label_line_ends, log_axis, loss_label, new_figure
+from analysis.style import ordered_colours, power_label, role  # fmt: skip
+from scaling.record import Interval
+
+__all__ = ["draw", "limits"]
+
+
+def limits(data: Isoflop) -> tuple[tuple[float, float], tuple[float, float]]:
+    """(N low, N high), (L low, L high) that hold every run, and the intervals of the minima."""
+    params = np.concatenate([line.params for line in data.lines])
+    losses = np.concatenate([line.loss for line in data.lines])
+    bounds = [o.loss for line in data.lines if (o := line.optimum).status == "ok" and o.loss is not None]
+    lows = [value for bound in bounds if (value := bound.low) is not None]
+    low, high = min([float(losses.min()), *lows]), float(losses.max())
+    margin = (high / low) ** 0.06
+    return (float(params.min()) / 1.25, float(params.max()) * 1.25), (low / margin, high * margin)
+
+
+def draw(data: Isoflop, width_inches: float) -> Figure:
+    """Colours and markers rise with the budget; a rejected minimum is hollow, at its line's lowest run."""
+    figure = new_figure(width_inches, width_inches * (0.82 if width_inches < 5 else 0.6))
+    axes = figure.subplots()
+    params_limits, loss_limits = limits(data)
+    log_axis(axes.xaxis, *params_limits, count_label)
+    log_axis(axes.yaxis, *loss_limits, loss_label)
+    colours = ordered_colours([line.optimum.flops for line in data.lines], "cividis")
+    for index, (line, colour) in enumerate(zip(data.lines, colours, strict=True)):
+        _line(axes, line, colour, MARKERS[index % len(MARKERS)], loss_limits)
+    if data.path is not None:
+        axes.plot(data.path.x, data.path.estimate, color=role("parametric").colour, linestyle=(0, (4, 2)), zorder=2)
+    for line, colour in zip(data.lines, colours, strict=True):
+        _minimum(axes, line, colour)
+    axes.set_xlabel("parameters N")
+    axes.set_ylabel("held-out loss (nats per token)")
+    ends = [
+        (float(line.params[-1]), float(line.loss[-1]), f"{power_label(line.optimum.flops)} FLOPs", colour)
+        for line, colour in zip(data.lines, colours, strict=True)
+        if line.params.size
+    ]
+    label_line_ends(axes, ends)
+    _key(axes, data)
+    return figure
+
+
+def _line(axes: Axes, line: IsoflopLine, colour: str, marker: str, loss_limits: tuple[float, float]) -> None:
+    inside = (line.curve_loss > loss_limits[0]) & (line.curve_loss < loss_limits[1])
+    ok = line.optimum.status == "ok"
+    axes.plot(
+        line.curve_params[inside], line.curve_loss[inside], color=colour, alpha=0.9, zorder=3,
+        linestyle="-" if ok else ":",
+    )  # fmt: skip
+    axes.plot(
+        line.params, line.loss, linestyle="", marker=marker, color=colour, markeredgecolor="white",
+        markeredgewidth=0.4, zorder=4,
+    )  # fmt: skip
+
+
+def _arms(interval: Interval) -> list[list[float]] | None:
+    if interval.low is None or interval.high is None:
+        return None
+    return [[max(interval.estimate - interval.low, 0.0)], [max(interval.high - interval.estimate, 0.0)]]
+
+
+def _minimum(axes: Axes, line: IsoflopLine, colour: str) -> None:
+    optimum = line.optimum
+    if optimum.status == "ok" and optimum.params is not None and optimum.loss is not None:
+        axes.errorbar(
+            [optimum.params.estimate], [optimum.loss.estimate], xerr=_arms(optimum.params), yerr=_arms(optimum.loss),
+            color=role("isoflop").colour, marker="D", markersize=5, markeredgecolor="white", markeredgewidth=0.6,
+            capsize=2, linewidth=1.1, zorder=6,
+        )  # fmt: skip
+    elif line.loss.size:
+        lowest = int(np.argmin(line.loss))
+        axes.plot(
+            [line.params[lowest]], [line.loss[lowest]], linestyle="", marker="D", markersize=8, markerfacecolor="none",
+            markeredgecolor=role("isoflop").colour, markeredgewidth=1.1, zorder=6,
+        )  # fmt: skip
+        axes.annotate(
+            f"no minimum: {optimum.status}", (line.params[lowest], line.loss[lowest]), xytext=(0, -8),
+            textcoords="offset points", ha="center", va="top", fontsize="small", color=role("isoflop").colour,
+        )  # fmt: skip
+
+
+def _key(axes: Axes, data: Isoflop) -> None:
+    """What the diamonds and the dashed path are, in the corner that U-shaped lines leave empty."""
+    entries = []
+    if any(line.optimum.status == "ok" for line in data.lines):
+        entries.append(
+            axes.plot([], [], marker="D", linestyle="", color=role("isoflop").colour, label="minimum, with interval")[0]
+        )
+    if data.path is not None:
+        entries.append(
+            axes.plot([], [], color=role("parametric").colour, linestyle=(0, (4, 2)), label="optimum of the parametric law")[0]
+        )
+    if entries:
+        axes.legend(handles=entries, loc="lower left", labelcolor=MUTED, borderaxespad=0.2, labelspacing=0.3)

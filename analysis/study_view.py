@@ -1,0 +1,115 @@
+"""What there is to look at: one study, gathered from its ledger into one frozen value that every picture is drawn from.
+
+Nothing here opens a file or a database. Whoever holds a study (the command line, a notebook with a CSV of runs) fills a
+``StudyView``; figures, page, report and MLflow read only this.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import pandas as pd
+
+from scaling.errors import UserError
+from scaling.fit import Fit
+from scaling.forecast import Forecast, Outcome
+from scaling.observation import COLUMNS
+from scaling.recommendation import Recommendation
+
+__all__ = ["CURVE_COLUMNS", "PlanRow", "StudyView", "empty_curves"]
+
+CURVE_COLUMNS: tuple[str, ...] = ("run_key", "step", "tokens", "flops", "train_loss", "held_out_loss")
+"""One row a logged step: ``tokens`` and ``flops`` spent so far, losses in nats a token, NaN where not measured.
+
+``flops`` follows the fit's FLOP convention, so that curves and fitted points lie on one axis."""
+
+PARAMS_COLUMN = {"total": "params_total", "nonembedding": "params_nonembedding", "with-head": "params_with_head"}
+FLOPS_COLUMN = {"exact": "flops_exact", "6nd": "flops_6nd"}
+
+
+@dataclass(frozen=True)
+class PlanRow:
+    """One line of the frozen plan: usually one compute budget, or the probe, or the hold-out."""
+
+    label: str
+    runs: int
+    params: tuple[float, float]
+    """Smallest and largest model."""
+    tokens: tuple[float, float]
+    """Fewest and most training tokens of a run."""
+    flops: float
+    """FLOPs of all its runs together."""
+    minutes: float | None = None
+    """Expected wall-clock minutes on the machine the plan was calibrated on."""
+    why: str = ""
+
+
+@dataclass(frozen=True)
+class StudyView:
+    """One study and its answers.
+
+    ``observations`` is the table of :mod:`scaling.observation` with both roles, ``fit`` and ``hold-out``; ``curves`` has
+    ``CURVE_COLUMNS`` and may be empty. ``verdict`` None lets the report compose its sentence from the recommendation.
+    Raises ``UserError`` where a table lacks a column.
+    """
+
+    name: str
+    question: str
+    observations: pd.DataFrame
+    curves: pd.DataFrame
+    fit: Fit
+    forecast: Forecast | None = None
+    outcome: Outcome | None = None
+    recommendation: Recommendation | None = None
+    verdict: str | None = None
+    plan: tuple[PlanRow, ...] = ()
+    corpus: str = ""
+    """What the models were trained and measured on, in a sentence or two."""
+    machine: str = ""
+    """Processor, workers, precision, and how long the study took."""
+    reproduce_command: str = ""
+    mlflow_command: str = ""
+    notes: tuple[str, ...] = field(default=())
+    """Anything else the reader must know: failed runs, what was skipped, limits of this study."""
+
+    def __post_init__(self) -> None:
+        _require_columns("observations", self.observations, COLUMNS)
+        _require_columns("curves", self.curves, CURVE_COLUMNS)
+
+    @property
+    def params_column(self) -> str:
+        """The column of ``observations`` that the fit calls N."""
+        return PARAMS_COLUMN[self.fit.params_convention]
+
+    @property
+    def flops_column(self) -> str:
+        """The column of ``observations`` that the fit calls C."""
+        return FLOPS_COLUMN[self.fit.flops_convention]
+
+    @property
+    def fitted(self) -> pd.DataFrame:
+        """Finished points that the fit may use."""
+        rows = self.observations
+        return rows[(rows["role"] == "fit") & (rows["status"] == "finished")]
+
+    @property
+    def held_out(self) -> pd.DataFrame:
+        """Finished points that were forecast and not fitted; usually replicates of one run."""
+        rows = self.observations
+        return rows[(rows["role"] == "hold-out") & (rows["status"] == "finished")]
+
+    @property
+    def target_flops(self) -> float | None:
+        """The compute the study is for, where a recommendation names it."""
+        return None if self.recommendation is None else self.recommendation.flops
+
+
+def empty_curves() -> pd.DataFrame:
+    """A table without curves, for studies that have only their last losses."""
+    return pd.DataFrame({name: pd.Series(dtype="object" if name == "run_key" else "float64") for name in CURVE_COLUMNS})
+
+
+def _require_columns(field_name: str, table: pd.DataFrame, columns: tuple[str, ...]) -> None:
+    missing = [name for name in columns if name not in table.columns]
+    if missing:
+        raise UserError(f"{field_name} lacks the columns {', '.join(missing)}; it needs {', '.join(columns)}")

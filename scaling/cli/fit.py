@@ -1,0 +1,92 @@
+"""``scaling fit``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from scaling.cli.options import JsonFlag, print_json
+from scaling.errors import UserError
+
+METHODS = ("parametric", "isoflop")
+
+
+def fit(
+    table: Annotated[Path, typer.Argument(metavar="TABLE", help="Runs as .csv or .parquet: parameters, tokens, loss.")],
+    columns: Annotated[
+        str | None,
+        typer.Option(help="Your names for our columns, as params=n_params,tokens=tokens,loss=loss,flops=flops."),
+    ] = None,
+    params_convention: Annotated[str, typer.Option(help="total, nonembedding or with-head.")] = "total",
+    flops_convention: Annotated[
+        str | None, typer.Option(help="exact or 6nd; by default exact where the table has FLOPs.")
+    ] = None,
+    law: Annotated[str, typer.Option(help="The parametric law.")] = "chinchilla",
+    method: Annotated[str, typer.Option(help="all, parametric or isoflop.")] = "all",
+    huber_delta: Annotated[float, typer.Option(help="Where the Huber loss turns linear, in log loss.")] = 1e-3,
+    bootstrap: Annotated[int, typer.Option(min=0, max=100_000, help="Resamples.")] = 1000,
+    level: Annotated[float, typer.Option(help="Level of every interval.")] = 0.9,
+    out: Annotated[
+        Path | None, typer.Option(metavar="FIT.json", help="Keep the fit, for predict and recommend.")
+    ] = None,
+    as_json: JsonFlag = False,
+) -> None:
+    """Fit scaling laws to a table of runs, by every estimator, with intervals; no study needed.
+
+    Exits with 3 if the data supports none of the fits; the reasons are printed.
+
+    Example: scaling fit runs.csv --columns params=N,tokens=D,loss=val_loss --out fit.json
+    """
+    from scaling.fits.together import fit_table
+
+    _check("--params-convention", params_convention, ("total", "nonembedding", "with-head"))
+    _check("--law", law, ("chinchilla",))
+    _check("--method", method, ("all", *METHODS))
+    if flops_convention is not None:
+        _check("--flops-convention", flops_convention, ("exact", "6nd"))
+    made = fit_table(
+        table,
+        columns=_mapping(columns),
+        params_convention=params_convention,  # type: ignore[arg-type]
+        flops_convention=flops_convention,
+        methods=METHODS if method == "all" else (method,),  # type: ignore[arg-type]
+        huber_delta=huber_delta,
+        bootstrap=bootstrap,
+        level=level,
+    )
+    if out is not None:
+        _write(out, made.model_dump_json(indent=2))
+    if as_json:
+        print_json(made.model_dump(mode="json", exclude={"parametric": {"draws"}, "isoflop": {"draws"}}))
+    else:
+        typer.echo(made.summary())
+    if made.parametric.status == made.isoflop.status == "refused":
+        raise typer.Exit(3)
+
+
+def _check(option: str, value: str, allowed: tuple[str, ...]) -> None:
+    if value not in allowed:
+        raise UserError(f"{option} is {value!r}: choose {', '.join(allowed)}")
+
+
+def _mapping(text: str | None) -> dict[str, str] | None:
+    if text is None:
+        return None
+    pairs = [part.partition("=") for part in text.split(",") if part.strip()]
+    for ours, equals, theirs in pairs:
+        if not equals or not theirs.strip():
+            raise UserError(
+                f"--columns has {ours!r}: write ours=yours, as params=n_params,tokens=n_tokens,loss=val_loss"
+            )
+    return {ours.strip(): theirs.strip() for ours, _, theirs in pairs}
+
+
+def _write(path: Path, content: str) -> None:
+    from sweeps.workspace import write_whole
+
+    try:
+        write_whole(path, content)
+    except OSError as error:
+        raise UserError(f"--out {path} can't be written: {error.strerror}") from None

@@ -1,0 +1,231 @@
+"""What the commands print for people: plans, states, forecasts, results. Text in, nothing computed."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from scaling.quantity import format_count, format_duration, format_flops
+
+if TYPE_CHECKING:
+    from analysis.study_view import PlanRow
+    from scaling.forecast import Forecast
+    from scaling.record import Interval
+    from sweeps.conduct import StudyResult
+    from sweeps.ledger import RunRow
+    from sweeps.plan import Plan
+    from sweeps.study import Study
+
+__all__ = [
+    "corpus_sentence",
+    "forecast_page",
+    "machine_sentence",
+    "plan_page",
+    "plan_rows",
+    "question_sentence",
+    "result_page",
+    "status_page",
+    "status_record",
+]
+
+
+def question_sentence(study: Study) -> str:
+    asked = study.question
+    target = (
+        format_flops(asked.flops)
+        if asked.flops is not None
+        else f"{asked.gpus} {(asked.accelerator or 'h100').upper()} for {asked.days:g} days"
+    )
+    return f"Which size, on how many tokens, makes the most of {target}, and what loss will it reach?"
+
+
+def corpus_sentence(study: Study, plan: Plan) -> str:
+    corpus = plan.corpus
+    return (
+        f"{study.corpus.source}: {format_count(corpus.train_tokens)} training tokens, "
+        f"{format_count(corpus.held_out_tokens)} held out ({format_count(plan.evaluation_tokens)} measured on), "
+        f"byte-level BPE of {study.corpus.vocabulary}, {corpus.bytes_per_token:.2f} bytes a token, "
+        f"context {study.model.context}"
+    )
+
+
+def machine_sentence(plan: Plan) -> str:
+    return f"{plan.numerics.processor}, {plan.workers} workers, {plan.numerics.label}, torch {plan.numerics.torch}"
+
+
+def plan_rows(plan: Plan) -> list[PlanRow]:
+    """The plan as a table: the probe, each budget's line, the hold-out."""
+    from analysis.study_view import PlanRow
+    from scaling import architectures
+
+    rows = []
+    if plan.probe:
+        get = architectures.get
+        counted = [
+            (
+                get(p.shape.architecture).count_parameters(p.shape).total,
+                get(p.shape.architecture).training_flops_per_token(p.shape) * p.tokens,
+                p,
+            )
+            for p in plan.probe
+        ]
+        rows.append(
+            PlanRow(
+                label="learning rates",
+                runs=len(counted),
+                params=_range([total for total, _, _ in counted]),
+                tokens=_range([p.tokens for *_, p in counted]),
+                flops=float(sum(flops for _, flops, _ in counted)),
+                minutes=sum(p.seconds for *_, p in counted) / 60 / plan.workers,
+                why="five rates at two small sizes",
+            )
+        )
+    for budget in plan.budgets:
+        line = [planned for planned in plan.sweep if planned.point.budget == budget]
+        rows.append(
+            PlanRow(
+                label=f"{budget:.2e} FLOPs",
+                runs=len(line),
+                params=_range([p.point.params.total for p in line]),
+                tokens=_range([p.point.tokens for p in line]),
+                flops=sum(p.point.flops for p in line),
+                minutes=sum(p.seconds for p in line) / 60 / plan.workers,
+                why="iso-FLOP line",
+            )
+        )
+    held = plan.hold_out
+    largest = max(planned.point.flops for planned in plan.sweep)
+    rows.append(
+        PlanRow(
+            label="hold-out",
+            runs=plan.replicates,
+            params=_range([held.point.params.total]),
+            tokens=_range([held.point.tokens]),
+            flops=held.point.flops * plan.replicates,
+            minutes=held.seconds * -(-plan.replicates // plan.workers) / 60,
+            why=f"{held.point.flops / largest:.1f} times the largest fitted run; forecast first",
+        )
+    )
+    return rows
+
+
+def _range(values: Sequence[float]) -> tuple[float, float]:
+    return float(min(values)), float(max(values))
+
+
+def plan_page(plan: Plan) -> str:
+    lines = [
+        f"{len(plan.sweep)} runs · {len(plan.shapes)} sizes · {format_flops(plan.sweep_flops)}, and a hold-out of "
+        f"{format_flops(plan.hold_out.point.flops)} x {plan.replicates} · about "
+        f"{format_duration(plan.makespan_seconds())} on {plan.workers} workers",
+        f"({machine_sentence(plan)})",
+        "",
+        f"  {'':<16} {'runs':>4}  {'parameters':<17} {'tokens':<17} {'FLOPs':>9} {'minutes':>8}   why",
+    ]
+    lines += [
+        f"  {row.label:<16} {row.runs:>4}  {_span(row.params):<17} {_span(row.tokens):<17} {row.flops:>9.2e} "
+        f"{row.minutes:>8.1f}   {row.why}"
+        for row in plan_rows(plan)
+    ]
+    if plan.hold_out.point.tokens > plan.corpus.train_tokens:
+        lines.append(
+            f"! the hold-out sees {plan.hold_out.point.tokens / plan.corpus.train_tokens:.1f} epochs of the "
+            "corpus: repeated tokens teach less than new ones"
+        )
+    return "\n".join(lines)
+
+
+def _span(bounds: tuple[float, float]) -> str:
+    low, high = bounds
+    return format_count(low) if low == high else f"{format_count(low)} to {format_count(high)}"
+
+
+def status_record(study: str, rows: Sequence[RunRow]) -> dict[str, Any]:
+    return {
+        "study": study,
+        "states": dict(Counter(row.state for row in rows)),
+        "runs": [
+            {
+                "run_key": row.key,
+                "stage": row.stage,
+                "label": row.label,
+                "state": row.state,
+                "step": row.step,
+                "steps": row.spec.steps,
+                "loss": row.loss,
+                "tokens_per_second": row.tokens_per_second,
+                "flops": row.flops,
+                "failures": row.failures,
+                "error": row.error,
+            }
+            for row in rows
+        ],
+    }
+
+
+def status_page(study: str, rows: Sequence[RunRow]) -> str:
+    counts = Counter(row.state for row in rows)
+    lines = [f"{study}: " + (", ".join(f"{count} {state}" for state, count in counts.items()) or "nothing planned yet")]
+    for row in rows:
+        loss = f"loss {row.loss:.4f}" if row.loss is not None else ""
+        lines.append(
+            f"  {row.key[:8]} {row.stage:<8} {row.label:<38} {row.state:<9} {row.step / row.spec.steps:>4.0%}  {loss}"
+        )
+        if row.error:
+            lines.append(f"           {row.failures} failures, the last: {row.error}")
+    return "\n".join(lines)
+
+
+def forecast_page(forecast: Forecast) -> str:
+    distance = (
+        f"{forecast.extrapolation_orders:.1f} orders of magnitude beyond the largest fitted run"
+        if forecast.extrapolation_orders
+        else "inside the fitted range"
+    )
+    return "\n".join(
+        [
+            f"loss {_triple(forecast.loss, '.4f')} nats a token ({forecast.level:.0%} interval)",
+            f"  {format_count(forecast.params.estimate)} parameters on {format_count(forecast.tokens.estimate)} "
+            f"tokens, {format_flops(forecast.flops)}: {distance}",
+            *(f"  rests on: {assumption}" for assumption in forecast.assumptions),
+        ]
+    )
+
+
+def _triple(interval: Interval, spec: str) -> str:
+    bounds = ", ".join("?" if bound is None else format(bound, spec) for bound in (interval.low, interval.high))
+    return f"{interval.estimate:{spec}} [{bounds}]"
+
+
+def result_page(result: StudyResult, report: Path, mlflow_command: str) -> str:
+    """What ``scaling run`` ends with: law, forecast against outcome, recommendation, where to look."""
+    from scaling.recommendation_page import page
+    from sweeps.workspace import shown
+
+    lines = ["", f"── {result.study.name}: fitted law", result.fit.summary(), "", "── forecast against outcome"]
+    if result.forecast is None or result.outcome is None:
+        lines.append("no scored forecast: " + (result.fit.parametric.reason or "the hold-out run did not finish"))
+    else:
+        held, outcome = result.forecast, result.outcome
+        lines += [
+            f"forecast before training:  loss {_triple(held.loss, '.4f')} at {format_flops(held.flops)}, "
+            f"{10**held.extrapolation_orders:.1f} times the largest fitted run",
+            f"measured:                  loss {outcome.loss:.4f}"
+            + (f" (mean of {len(outcome.run_keys)} seeds, SD {outcome.loss_spread:.4f})" if outcome.loss_spread else "")
+            + f" · error {outcome.relative_error:+.2%} · {'inside' if outcome.inside else 'OUTSIDE'} the interval",
+        ]
+    if result.failed:
+        lines += ["", f"! {len(result.failed)} runs failed or diverged and are in no fit: scaling status tells why"]
+    lines += [
+        "",
+        "── recommendation",
+        page(result.recommendation),
+        "",
+        f"configuration  {shown(report.parent / 'recommendation.yaml')}",
+        f"report         {shown(report)}",
+    ]
+    if mlflow_command:
+        lines.append(f"MLflow         {mlflow_command}")
+    return "\n".join(lines)

@@ -1,0 +1,27 @@
+"""``scaling plan``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import typer
+
+from scaling.cli.options import JsonFlag, StudyFile, WorkspaceOption, print_json
+
+
+def plan(study: StudyFile, workspace: WorkspaceOption = Path("workspace"), as_json: JsonFlag = False) -> None:
+    """Show what a study would run, and what it would take, before anything runs. Freezes the plan.
+
+    Prepares the corpus and calibrates this machine if that was not done yet.
+
+    Example: scaling plan quickstart.yaml
+    """
+    from scaling.cli.conducting import conducting
+    from scaling.cli.pages import plan_page
+
+    with conducting(study, workspace, quiet=as_json) as conductor:
+        made = conductor.plan()
+    if as_json:
+        print_json({**made.model_dump(mode="json"), "makespan_seconds": made.makespan_seconds()})
+    else:
+        typer.echo(plan_page(made))

@@ -1,0 +1,160 @@
+"""From a study's result to what people open: the report, the recommendation file and the study's MLflow run."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from analysis.study_view import StudyView
+    from scaling.recommendation import Recommendation
+    from sweeps.conduct import Conductor, StudyResult
+    from sweeps.plan import Plan
+    from sweeps.workspace import Workspace
+
+__all__ = ["WrittenReport", "recommendation_yaml", "tracked", "ui_command", "ui_page", "write_report"]
+
+
+@dataclass(frozen=True)
+class WrittenReport:
+    path: Path
+    figures: tuple[Path, ...]
+    view: StudyView
+    mlflow_command: str
+
+
+def recommendation_yaml(made: Recommendation) -> str:
+    """The recommendation as YAML, headed by what it is; ``scaling train`` will read it."""
+    import yaml
+
+    head = "# Written by `scaling recommend`. `run` is the specification that `scaling train` reads.\n"
+    if made.illustration:
+        head = (
+            "# ILLUSTRATION, NOT ADVICE: this extrapolates "
+            f"{made.extrapolation_orders:.1f} orders of magnitude beyond the fitted runs.\n"
+        ) + head
+    return head + yaml.safe_dump(made.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+
+
+def write_report(conductor: Conductor, result: StudyResult, study_file: Path) -> WrittenReport:
+    """Draw the figures and write report, interactive page and recommendation into the study's folder."""
+    from analysis.interactive import write_page
+    from analysis.report import write_report as write_html
+
+    from analysis.figures import draw_all
+    from sweeps.workspace import write_whole
+
+    folder = result.folder
+    command = _mlflow_command(conductor, study_file)
+    conductor.progress.step("drawing the figures and the report")
+    view = _view(conductor, result, study_file, command)
+    yaml_text = recommendation_yaml(result.recommendation)
+    write_whole(folder / "recommendation.yaml", yaml_text)
+    write_whole(folder / "recommendation.json", result.recommendation.model_dump_json(indent=2))
+    figures = tuple(draw_all(view, folder / "figures"))
+    write_page(view, folder / "curves.html")
+    path = write_html(view, folder / "report.html")
+    return WrittenReport(path, figures, view, command)
+
+
+def _view(conductor: Conductor, result: StudyResult, study_file: Path, mlflow_command: str) -> StudyView:
+    from analysis.study_view import StudyView
+    from scaling.cli.pages import corpus_sentence, machine_sentence, plan_rows, question_sentence
+
+    return StudyView(
+        name=result.study.name,
+        question=question_sentence(result.study),
+        observations=result.observations,
+        curves=result.curves,
+        fit=result.fit,
+        forecast=result.forecast,
+        outcome=result.outcome,
+        recommendation=result.recommendation,
+        plan=tuple(plan_rows(result.plan)),
+        corpus=corpus_sentence(result.study, result.plan),
+        machine=machine_sentence(result.plan),
+        reproduce_command=f"scaling run {shlex.quote(str(study_file))}",
+        mlflow_command=mlflow_command,
+        notes=tuple(f"{run.label} {run.state}: {run.error or 'its loss was not finite'}" for run in result.failed),
+    )
+
+
+@contextmanager
+def tracked(conductor: Conductor, plan: Plan) -> Iterator[Callable[[StudyResult, WrittenReport], None]]:
+    """Project the study to MLflow while the block runs; yields what publishes the result onto the study's run.
+
+    Tracking never stops a study: where MLflow can't be reached, the user is told, and the next run sends the rest.
+    """
+    uri = conductor.study.track.mlflow
+    if uri is None:
+        yield lambda result, report: None
+        return
+    from sweeps.mlflow_projection import ProjectionThread
+
+    absolute = conductor.workspace.tracking_uri(uri)
+    thread = ProjectionThread(conductor.ledger.url, absolute, conductor.study.name, plan)
+    published: list[tuple[StudyResult, WrittenReport]] = []
+    status = "KILLED"
+    try:
+        yield lambda result, report: published.append((result, report))
+        status = "FINISHED"
+    except Exception as error:
+        status = "KILLED" if hasattr(error, "exit_code") else "FAILED"
+        raise
+    finally:
+        conductor.progress.step("sending to MLflow")
+        projection = thread.finish()
+        if projection is None:
+            conductor.progress.say(
+                f"MLflow at {absolute} could not be reached ({thread.fault}); "
+                "run the same command again to send what is missing"
+            )
+        else:
+            for result, report in published:
+                _publish(absolute, projection.parent_run_id, result, report)
+            projection.end(status)
+
+
+def _publish(uri: str, parent_run_id: str, result: StudyResult, report: WrittenReport) -> None:
+    from analysis.publish import publish
+
+    publish(report.view, tracking_uri=uri, run_id=parent_run_id, folder=result.folder)
+
+
+def ui_command(uri: str, workspace: Workspace, port: int) -> list[str]:
+    return [
+        sys.executable,
+        "-m",
+        "mlflow",
+        "server",
+        "--backend-store-uri",
+        uri,
+        "--host",
+        "127.0.0.1",
+        "--port",
+        str(port),
+        "--workers",
+        "1",
+    ]
+
+
+def ui_page(study: str, workspace: Workspace, uri: str, port: int) -> str:
+    """The address of the study's parent run, or of the server where the study has none yet."""
+    from sweeps.ledger import Ledger
+
+    base = uri if uri.startswith("http") else f"http://127.0.0.1:{port}"
+    known = Ledger(workspace.ledger_url).mlflow_run(uri, study, "")
+    return f"{base}/#/experiments/{known.experiment_id}/runs/{known.mlflow_run_id}" if known else base
+
+
+def _mlflow_command(conductor: Conductor, study_file: Path) -> str:
+    from sweeps.workspace import shown
+
+    if conductor.study.track.mlflow is None:
+        return ""
+    return f"scaling ui {shlex.quote(str(study_file))} --workspace {shlex.quote(shown(conductor.workspace.root))}"

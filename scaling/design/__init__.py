@@ -1,0 +1,1 @@
+"""Experimental design: which runs to train."""

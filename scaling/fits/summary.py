@@ -1,0 +1,80 @@
+"""A fit as a page of text that fits a terminal."""
+
+from __future__ import annotations
+
+from scaling.fit import Fit, IsoflopFit, ParametricFit
+from scaling.record import Interval
+
+__all__ = ["summarise"]
+
+_CONVENTIONS = {
+    "total": "all parameters",
+    "nonembedding": "parameters without embeddings",
+    "with-head": "with the head",
+}
+_SYMBOLS = {"alpha": "α", "beta": "β"}
+_REJECTED_SHOWN = 5
+
+
+def _interval(interval: Interval, digits: str = ".3f") -> str:
+    if interval.low is None or interval.high is None:
+        return f"{interval.estimate:{digits}}"
+    return f"{interval.estimate:{digits}} [{interval.low:{digits}}, {interval.high:{digits}}]"
+
+
+def _observations(fit: Fit) -> list[str]:
+    counts, span = fit.observations, fit.fitted_range
+    flops = "6ND" if fit.flops_convention == "6nd" else "exact FLOPs"
+    lines = [
+        f"{counts.used} of {counts.rows} rows fitted · N {span.params[0]:.3g} to {span.params[1]:.3g} "
+        f"({_CONVENTIONS[fit.params_convention]}) · D {span.tokens[0]:.3g} to {span.tokens[1]:.3g} · "
+        f"C {span.flops[0]:.3g} to {span.flops[1]:.3g} ({flops})"
+    ]
+    if counts.rejected:
+        shown = ", ".join(f"{row.row} ({row.reason})" for row in counts.rejected[:_REJECTED_SHOWN])
+        more = f" and {len(counts.rejected) - _REJECTED_SHOWN} more" if len(counts.rejected) > _REJECTED_SHOWN else ""
+        noun = "row" if len(counts.rejected) == 1 else "rows"
+        lines.append(f"{len(counts.rejected)} {noun} can't be used: {shown}{more}")
+    return lines
+
+
+def _parametric(fit: ParametricFit) -> list[str]:
+    if fit.status == "refused":
+        return [f"law       refused: {fit.reason}"]
+    lines = ["law       L = E + A·N^−α + B·D^−β"]
+    shown = ("E", "alpha", "beta")
+    lines.extend(f"          {_SYMBOLS.get(name, name)} {_interval(fit.parameters[name])}" for name in shown)
+    lines.append("          " + " · ".join(f"{name} {fit.parameters[name].estimate:.4g}" for name in ("A", "B")))
+    if fit.n_exponent is not None and fit.d_exponent is not None:
+        lines.append(f"          N* ~ C^{_interval(fit.n_exponent)} · D* ~ C^{_interval(fit.d_exponent)}")
+    if fit.residual_sd is not None and fit.model_sd_per_decade is not None:
+        lines.append(
+            f"          runs scatter by {fit.residual_sd:.2%} of loss; each decade beyond them adds "
+            f"{fit.model_sd_per_decade:.2%}"
+        )
+    return lines
+
+
+def _isoflop(fit: IsoflopFit) -> list[str]:
+    if fit.status == "refused":
+        lines = [f"iso-FLOP  refused: {fit.reason}"]
+    else:
+        usable = sum(optimum.status == "ok" for optimum in fit.optima)
+        lines = [f"iso-FLOP  {usable} of {len(fit.optima)} budgets have a minimum"]
+        if fit.n_exponent is not None and fit.d_exponent is not None:
+            lines.append(f"          N* ~ C^{_interval(fit.n_exponent)} · D* ~ C^{_interval(fit.d_exponent)}")
+    for optimum in fit.optima:
+        if optimum.status == "ok" and optimum.params is not None and optimum.loss is not None:
+            best = f"N* {_interval(optimum.params, '.3g')}, loss {_interval(optimum.loss)}"
+            lines.append(f"          C {optimum.flops:.3g}: {best}")
+    return lines
+
+
+def summarise(fit: Fit) -> str:
+    """Rows used, the law, the iso-FLOP optima, and every diagnostic; intervals at ``fit.level``."""
+    lines = [*_observations(fit), "", *_parametric(fit.parametric), *_isoflop(fit.isoflop)]
+    if fit.bootstrap:
+        lines.append(f"          intervals at {fit.level:.0%}")
+    marks = {"note": "·", "warning": "!", "refusal": "!"}
+    told = [f"{marks[note.severity]} {note.message}" for note in fit.diagnostics if note.severity != "refusal"]
+    return "\n".join([*lines, "", *told] if told else lines)

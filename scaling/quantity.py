@@ -1,0 +1,51 @@
+"""Numbers as people write them: 72B, 2.2T, 9.4e23 FLOPs, $1.33M, 3 min 40 s."""
+
+from __future__ import annotations
+
+import math
+
+from scaling.record import Interval
+
+__all__ = ["format_count", "format_duration", "format_flops", "format_interval", "format_usd"]
+
+_SUFFIXES = ((1e12, "T"), (1e9, "B"), (1e6, "M"), (1e3, "k"))
+
+
+def format_count(value: float, digits: int = 3) -> str:
+    """``value`` to ``digits`` significant digits with k, M, B or T: 72B, 2.2T, 28.1k, 640."""
+    if not math.isfinite(value):
+        return str(value)
+    rounded = float(f"{value:.{digits}g}")
+    for size, suffix in _SUFFIXES:
+        if abs(rounded) >= size:
+            return f"{rounded / size:.{digits}g}{suffix}" if abs(rounded) < 1e15 else f"{value:.{digits - 1}e}"
+    return f"{rounded:.{digits}g}"
+
+
+def format_flops(value: float) -> str:
+    """Scientific, two digits: 9.4e+23 becomes ``9.4e23 FLOPs``."""
+    mantissa, exponent = f"{value:.1e}".split("e")
+    return f"{mantissa}e{int(exponent)} FLOPs"
+
+
+def format_interval(interval: Interval, digits: int = 3) -> str:
+    """``72B [57B, 91B]``; an open side is shown as ``?``."""
+    low, high = (("?" if bound is None else format_count(bound, digits)) for bound in (interval.low, interval.high))
+    return f"{format_count(interval.estimate, digits)} [{low}, {high}]"
+
+
+def format_usd(value: float) -> str:
+    """``$1.33M``, ``$640``."""
+    return f"${format_count(value)}"
+
+
+def format_duration(seconds: float) -> str:
+    """``8 s``, ``3 min 40 s``, ``2 h 5 min``, ``27.0 days``."""
+    if seconds < 60:
+        return f"{seconds:.0f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes < 60:
+        return f"{minutes} min {rest} s"
+    if minutes < 48 * 60:
+        return f"{minutes // 60} h {minutes % 60} min"
+    return f"{seconds / 86400:.1f} days"

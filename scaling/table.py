@@ -1,0 +1,317 @@
+"""Reads a table of runs, checks every row, and rejects by number what cannot be fitted."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from scaling.compute import flops_6nd
+from scaling.errors import UserError
+from scaling.fit import Diagnostic, ObservationCounts, RejectedRow
+from scaling.laws.law import FloatArray
+from scaling.observation import FlopsConvention, ParamsConvention
+from scaling.table_file import load_rows
+
+__all__ = ["BUDGET_TOLERANCE", "Table", "budget_levels", "read_table"]
+
+BUDGET_TOLERANCE = 0.10
+"""Runs whose compute differs by less than this are of one budget: batches are whole, so no two runs are quite equal."""
+
+_FIELDS = ("params", "tokens", "loss", "flops")
+_PARAMS_NAMES: dict[ParamsConvention, tuple[str, ...]] = {
+    "total": ("params_total", "params", "n_params", "N", "parameters"),
+    "nonembedding": ("params_nonembedding", "params_no_embed", "params", "n_params", "N", "parameters"),
+    "with-head": ("params_with_head", "params", "n_params", "N", "parameters"),
+}
+_NAMES: dict[str, tuple[str, ...]] = {
+    "tokens": ("tokens", "n_tokens", "D", "training_tokens"),
+    "loss": ("loss_nats", "loss", "val_loss", "L"),
+    "flops": ("flops", "C", "training_flops", "flops_exact"),
+}
+_LABELS = ("run_key", "trunk_key", "study", "label", "phase", "role", "seed", "bits_per_byte", "budget")
+_LARGEST_COUNT = 1e30
+_PARAMS_CONVENTIONS = ("total", "nonembedding", "with-head")
+
+
+@dataclass(frozen=True)
+class Table:
+    """The rows that can be fitted, sorted by FLOPs, then parameters, tokens and loss, so that row order never matters.
+
+    All arrays are (n,) float64: parameters, tokens, training FLOPs, held-out loss in nats a token.
+    """
+
+    params: FloatArray
+    tokens: FloatArray
+    flops: FloatArray
+    loss: FloatArray
+    labels: pd.DataFrame = field(repr=False)
+    """The study's own columns that are present (run_key, trunk_key, bits_per_byte, budget, …), one row a used run."""
+    counts: ObservationCounts
+    params_convention: ParamsConvention
+    flops_convention: FlopsConvention
+    diagnostics: tuple[Diagnostic, ...] = ()
+
+    def __len__(self) -> int:
+        return len(self.loss)
+
+    @property
+    def flops_per_param_token(self) -> float:
+        """c of C = c·N·D: 6 under 6nd, else the median of flops / (N·D) over these runs."""
+        if self.flops_convention == "6nd":
+            return 6.0
+        return float(np.median(self.flops / (self.params * self.tokens)))
+
+
+def budget_levels(flops: FloatArray, tolerance: float = BUDGET_TOLERANCE) -> np.ndarray:
+    """The budget each run belongs to, (n,) integers from 0 (smallest).
+
+    Sorted log FLOPs are cut wherever the next run lies over ``tolerance`` above the previous one, or over twice that
+    above the first of its group, so that a continuum of compute is not chained into one budget.
+    """
+    order = np.argsort(flops, kind="stable")
+    step = math.log1p(tolerance)
+    levels = np.empty(len(flops), dtype=np.int64)
+    level, first, previous = -1, -math.inf, -math.inf
+    for index in order:
+        value = math.log(flops[index])
+        if value - previous > step or value - first > 2 * step:
+            level, first = level + 1, value
+        levels[index], previous = level, value
+    return levels
+
+
+def _column(frame: pd.DataFrame, name: str, columns: Mapping[str, str], candidates: tuple[str, ...]) -> str | None:
+    """The column that holds ``name``; None if nothing of the usual names is there."""
+    if name in columns:
+        if columns[name] not in frame.columns:
+            raise UserError(
+                f"columns: {name}={columns[name]} names no column of the table (it has {_present(frame)}); "
+                f"give one of these, as in --columns {name}=COLUMN"
+            )
+        return columns[name]
+    return next((candidate for candidate in candidates if candidate in frame.columns), None)
+
+
+def _present(frame: pd.DataFrame) -> str:
+    names = [str(name) for name in frame.columns]
+    return ", ".join(names[:20]) + (f" and {len(names) - 20} more" if len(names) > 20 else "") if names else "none"
+
+
+def _numbers(column: pd.Series) -> FloatArray:
+    """The cells as floats, NaN where a cell is empty or no number."""
+    return np.array([_number(cell) for cell in column.tolist()], dtype=np.float64)
+
+
+def _number(cell: object) -> float:
+    if isinstance(cell, bool) or cell is None:
+        return math.nan
+    try:
+        return float(cell)  # type: ignore[arg-type]
+    except (TypeError, ValueError, OverflowError):
+        return math.nan
+
+
+def _shown(cell: object) -> str:
+    text = str(cell).strip().replace("\n", " ")
+    return text if len(text) <= 20 else text[:20] + "…"
+
+
+def _wrong(name: str, cell: object, value: float, smallest: float) -> str | None:
+    """Why a cell can't be used, or None. ``smallest`` is exclusive for a loss (0), inclusive for counts (1)."""
+    if cell is None or (isinstance(cell, float) and math.isnan(cell)) or str(cell).strip() in ("", "<NA>"):
+        return f"{name} is empty"
+    if math.isnan(value):
+        return f"{name} is NaN" if str(cell).strip().lower() == "nan" else f"{name} {_shown(cell)!r} is not a number"
+    if math.isinf(value):
+        return f"{name} is infinite"
+    if value < smallest or value <= 0:
+        return f"{name} {_shown(cell)}"
+    if value > _LARGEST_COUNT:
+        return f"{name} {_shown(cell)} is too large to be real"
+    return None
+
+
+def _reasons(
+    frame: pd.DataFrame, used: dict[str, str], values: dict[str, FloatArray], malformed: dict[int, str]
+) -> dict[int, str]:
+    """Row number (from 1) to why it is rejected."""
+    reasons = dict(malformed)
+    status = frame["status"].tolist() if "status" in frame.columns else None
+    cells = {name: frame[column].tolist() for name, column in used.items()}
+    for position in range(len(frame)):
+        row = position + 1
+        if row in reasons:
+            continue
+        if status is not None and str(status[position]).strip().lower() == "diverged":
+            reasons[row] = "diverged"
+            continue
+        for name in used:
+            smallest = 0.0 if name == "loss" else 1.0
+            wrong = _wrong(name, cells[name][position], float(values[name][position]), smallest)
+            if wrong:
+                reasons[row] = wrong
+                break
+        else:
+            if status is not None and str(status[position]).strip().lower() not in ("finished", ""):
+                reasons[row] = f"status is {_shown(status[position])!r}, not finished"
+    seen: dict[tuple[float, ...], int] = {}
+    for position in range(len(frame)):
+        row = position + 1
+        if row in reasons:
+            continue
+        point = tuple(float(values[name][position]) for name in used)
+        if point in seen:
+            reasons[row] = f"same as row {seen[point]}"
+        else:
+            seen[point] = row
+    return reasons
+
+
+def _left_out(frame: pd.DataFrame) -> tuple[np.ndarray, list[Diagnostic]]:
+    """Rows that are fine but not for fitting: hold-outs, and losses before the cooldown beside losses after it."""
+    left_out = np.zeros(len(frame), dtype=bool)
+    notes = []
+    if "role" in frame.columns:
+        roles = frame["role"].map(lambda cell: str(cell).strip().lower().replace("_", "-"))
+        left_out |= roles.isin(["hold-out", "holdout", "held-out"]).to_numpy()
+        if left_out.any():
+            notes.append(
+                Diagnostic(
+                    severity="note",
+                    code="hold-out",
+                    message=f"{int(left_out.sum())} hold-out rows are kept out of the fit, to be predicted",
+                )
+            )
+    if "phase" in frame.columns:
+        phases = frame["phase"].map(lambda cell: str(cell).strip().lower())
+        stable = (phases == "stable").to_numpy() & ~left_out
+        if stable.any() and phases.isin(["cooled", "final"]).any():
+            left_out |= stable
+            message = (
+                f"{int(stable.sum())} rows measured before their cooldown are left out: the loss under a constant "
+                "learning rate and after a cooldown are not one law"
+            )
+            notes.append(Diagnostic(severity="note", code="stable-phase", message=message))
+    return left_out, notes
+
+
+def _flops(
+    frame: pd.DataFrame,
+    column: str | None,
+    params: FloatArray,
+    tokens: FloatArray,
+    usable: np.ndarray,
+    convention: FlopsConvention | None,
+) -> tuple[FloatArray, FlopsConvention, list[Diagnostic]]:
+    """The FLOPs to fit with, under which convention, and what to say about the choice."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        estimated = flops_6nd(params, tokens)
+    if convention == "6nd" or column is None:
+        if convention == "exact" and column is None:
+            raise UserError(
+                f"flops_convention is exact, but the table has no column of FLOPs (it has {_present(frame)}); "
+                "name it with --columns flops=COLUMN, or use --flops-convention 6nd"
+            )
+        return estimated, "6nd", []
+    given = _numbers(frame[column])
+    known = usable & np.isfinite(given) & (given > 0) & np.isfinite(estimated) & (estimated > 0)
+    if convention == "exact" or not known.any():
+        return given, "exact", []
+    ratio = given[known] / estimated[known]
+    if np.all(np.abs(ratio - 1) < 0.01):
+        return np.where(known, given, estimated), "6nd", []
+    # A study was planned in budgets of one convention; the other smears them. Keep the one with fewer distinct budgets.
+    budgets = {
+        name: int(budget_levels(values[known]).max()) + 1 for name, values in (("exact", given), ("6nd", estimated))
+    }
+    chosen: FlopsConvention = "6nd" if budgets["6nd"] < budgets["exact"] else "exact"
+    message = (
+        f"FLOPs are taken as {chosen}: column {column} is {ratio.min():.2f} to {ratio.max():.2f} times 6ND and makes "
+        f"{budgets['exact']} budgets of these runs where 6ND makes {budgets['6nd']}"
+    )
+    note = Diagnostic(severity="note", code="flops-convention", message=message)
+    return (given if chosen == "exact" else estimated), chosen, [note]
+
+
+def _loss_unit(loss: FloatArray) -> list[Diagnostic]:
+    if loss.size and (loss.max() > 20 or loss.max() < 0.2):
+        message = (
+            f"losses run from {loss.min():.4g} to {loss.max():.4g}, which does not look like nats a token "
+            "(perplexity? bits? an accuracy?): convert them, for example by the natural logarithm of a perplexity"
+        )
+        return [Diagnostic(severity="warning", code="loss-unit", message=message)]
+    return []
+
+
+def read_table(
+    source: Path | str | pd.DataFrame,
+    *,
+    columns: Mapping[str, str] | None = None,
+    params_convention: ParamsConvention = "total",
+    flops_convention: FlopsConvention | None = None,
+) -> Table:
+    """The runs of a CSV, a parquet file or a frame that can be fitted.
+
+    ``columns`` maps params, tokens, loss and flops to the table's own names; without it the usual names are tried, and
+    the project's ``Observations`` columns under ``params_convention``. Without ``flops_convention`` a column of FLOPs
+    is used if there is one (as "6nd" if it is within 1% of 6ND; else under whichever of exact and 6ND gives the fewer
+    distinct budgets), and 6ND otherwise. Rows with role hold-out are not for fitting; rows that can't be used are
+    rejected by number (from 1, the header and blank lines not counted) with a reason.
+
+    Raises ``UserError`` for a file that can't be read, a missing column, or no usable row.
+    """
+    if params_convention not in _PARAMS_CONVENTIONS:
+        raise UserError(f"params_convention is {params_convention!r}: use one of {', '.join(_PARAMS_CONVENTIONS)}")
+    if flops_convention not in (None, "exact", "6nd"):
+        raise UserError(f"flops_convention is {flops_convention!r}: use exact or 6nd")
+    columns = dict(columns or {})
+    unknown = [name for name in columns if name not in _FIELDS]
+    if unknown:
+        raise UserError(f"columns: {unknown[0]} is not a field; the fields are {', '.join(_FIELDS)}")
+    frame, malformed = load_rows(source)
+    candidates = {"params": _PARAMS_NAMES[params_convention], **_NAMES}
+    found = {name: _column(frame, name, columns, candidates[name]) for name in _FIELDS}
+    missing = [name for name in ("params", "tokens", "loss") if found[name] is None]
+    if missing:
+        remedy = ",".join(f"{name}=COLUMN" for name in missing)
+        raise UserError(
+            f"no column for {', '.join(missing)} (the table has {_present(frame)}); say which with --columns {remedy}"
+        )
+    needed = {name: column for name, column in found.items() if column is not None}
+    values = {name: _numbers(frame[column]) for name, column in needed.items()}
+    left_out, diagnostics = _left_out(frame)
+    flops, convention, notes = _flops(
+        frame, found["flops"], values["params"], values["tokens"], ~left_out, flops_convention
+    )
+    if convention == "6nd":
+        needed.pop("flops", None)  # every row has its 6ND, whatever the column of FLOPs says
+    reasons = _reasons(frame, needed, values, malformed)
+    rejected = tuple(
+        RejectedRow(row=row, reason=reason) for row, reason in sorted(reasons.items()) if not left_out[row - 1]
+    )
+    keep = ~left_out
+    keep[[row - 1 for row in reasons]] = False
+    counts = ObservationCounts(rows=len(frame), used=int(keep.sum()), rejected=rejected)
+    if not keep.any():
+        first = f"; row {rejected[0].row}: {rejected[0].reason}" if rejected else ""
+        raise UserError(f"none of the {len(frame)} rows can be fitted{first}; give runs with params, tokens and a loss")
+    arrays = [array[keep] for array in (values["params"], values["tokens"], flops, values["loss"])]
+    order = np.lexsort((arrays[3], arrays[1], arrays[0], arrays[2]))
+    params, tokens, flops, loss = (array[order] for array in arrays)
+    labels = frame.loc[keep, [name for name in _LABELS if name in frame.columns]].iloc[order].reset_index(drop=True)
+    return Table(
+        params,
+        tokens,
+        flops,
+        loss,
+        labels,
+        counts,
+        params_convention,
+        convention,
+        (*diagnostics, *notes, *_loss_unit(loss)),
+    )

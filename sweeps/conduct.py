@@ -1,0 +1,313 @@
+"""A whole study, stage by stage: corpus, plan, probe, sweep, fit, registered forecast, hold-out, score, recommendation.
+
+Each stage first looks for its result, so that conducting again continues where it stopped and changes nothing that is
+done. What a person wants to read is written to the study's folder; the ledger stays the truth.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import pandas as pd
+from scaling.hyperparameters import LearningRateLaw
+from scaling.recommend import StudyContext, recommend
+from trainer.loop.calibration import calibrate
+
+from scaling.errors import UserError
+from scaling.fit import Fit
+from scaling.fits.together import fit_table
+from scaling.forecast import Forecast, Outcome
+from scaling.prediction import predict, score
+from scaling.quantity import format_count
+from scaling.recommendation import Recommendation
+from sweeps.engine import run_stage
+from sweeps.executors.local import LocalExecutor, usable_cores
+from sweeps.ledger import Ledger, PlannedRun, RunRow, Stage
+from sweeps.observations import curves, observations
+from sweeps.plan import Plan, design_for, design_for_minutes, make_plan, run_spec
+from sweeps.probe import fixed_rate, probe_result, probe_runs
+from sweeps.study import Study
+from sweeps.workspace import Workspace, write_whole
+from trainer.data.prepare import prepare
+from trainer.data.shards import Corpus
+
+__all__ = ["Conductor", "Progress", "StudyResult"]
+
+
+class Progress(Protocol):
+    """What a study reports to: a terminal, a log, a notebook or nobody."""
+
+    def step(self, what: str, share: float | None = None) -> None:
+        """A piece of work that trains nothing, and the share of it that is done."""
+
+    def runs(self, stage: Stage, rows: list[RunRow]) -> None:
+        """The runs of the stage as they stand."""
+
+    def say(self, message: str) -> None:
+        """Something the user should know, once."""
+
+
+@dataclass(frozen=True)
+class StudyResult:
+    """Everything a study came to."""
+
+    study: Study
+    plan: Plan
+    observations: pd.DataFrame
+    curves: pd.DataFrame
+    learning_rates: LearningRateLaw
+    fit: Fit
+    forecast: Forecast | None
+    outcome: Outcome | None
+    recommendation: Recommendation
+    failed: tuple[RunRow, ...]
+    folder: Path
+
+
+class Conductor:
+    """Conducts one study in one workspace; hold the study's lock (``Workspace.conducting``) while using it."""
+
+    def __init__(self, study: Study, workspace: Workspace, progress: Progress) -> None:
+        self.study, self.workspace, self.progress = study, workspace, progress
+        self.ledger = Ledger(workspace.ledger_url)
+        self.folder = workspace.study_folder(study.name)
+        wanted = study.execute.workers
+        self.workers = usable_cores() if wanted == "auto" else wanted
+
+    # Before anything runs
+
+    def plan(self) -> Plan:
+        """The frozen plan; made, with corpus and calibration, if there is none yet.
+
+        Raises :class:`UserError` if the study file says something else than when its runs were started.
+        """
+        settings = self.study.settings_that_plan()
+        frozen = self.ledger.plan_of(self.study.name)
+        if frozen is not None:
+            before, stored = frozen
+            if before == settings:
+                return Plan.model_validate(stored)
+            if any(run.started_at is not None for run in self.ledger.runs(self.study.name)):
+                raise UserError(
+                    f"study {self.study.name!r} already has runs under other settings: "
+                    f"{_difference(before, settings)}. Give the changed study another name"
+                )
+        corpus = self._corpus()
+        plan = self._calibrated_plan(corpus)
+        self.ledger.freeze(self.study.name, settings, plan.model_dump(mode="json"))
+        self._write("plan.json", plan.model_dump_json(indent=2))
+        return plan
+
+    def _corpus(self) -> Corpus:
+        wanted = self.study.corpus
+        return prepare(
+            wanted.source,
+            vocabulary=wanted.vocabulary,
+            held_out=wanted.held_out,
+            cut_bytes=wanted.cut_bytes,
+            text_key=wanted.text_key,
+            into=self.workspace.corpora,
+            progress=self.progress.step,
+        )
+
+    def _calibrated_plan(self, corpus: Corpus) -> Plan:
+        budget, settings = self.study.budget, self.study.hyperparameters
+        sequences = settings.global_batch_tokens // self.study.model.context
+        # The shapes to calibrate follow from the budget, and a budget in minutes from the calibration: the ladder of a
+        # nominal design is close enough to measure, since speeds are interpolated between shapes.
+        nominal = design_for(self.study, budget.flops or 1e10 * 60 * (budget.minutes or 1) * self.workers)
+        calibration = calibrate(nominal.shapes, sequences, progress=self.progress.step)
+        numerics = calibration.choose(total_seconds=None)
+        design = nominal
+        if budget.minutes is not None:
+            design = design_for_minutes(
+                self.study,
+                budget.minutes,
+                self.workers,
+                lambda shape, tokens: calibration.seconds(shape, tokens, numerics),
+            )
+        return make_plan(
+            self.study, corpus, workers=self.workers, design=design, calibration=calibration, numerics=numerics
+        )
+
+    # Runs
+
+    def sweep(self, plan: Plan) -> LearningRateLaw:
+        """Probe the learning rates, then train the design's runs; what is trained already is left alone."""
+        rates = self.learning_rates(plan)
+        self.ledger.add(
+            self.study.name,
+            [
+                PlannedRun(
+                    spec=run_spec(
+                        self.study,
+                        plan,
+                        p.point.shape,
+                        p.point.tokens,
+                        rates.rate(p.point.params.total),
+                        self.study.seed,
+                    ),
+                    stage="sweep",
+                    label=_label(p.point.params.total, p.point.tokens),
+                    budget_flops=p.point.budget,
+                )
+                for p in plan.sweep
+            ],
+        )
+        self._train(plan, "sweep")
+        return rates
+
+    def learning_rates(self, plan: Plan) -> LearningRateLaw:
+        """The study's law of learning rates: given as a number, or probed."""
+        given = self.study.hyperparameters.learning_rate
+        if given != "probe":
+            return fixed_rate(given)
+        self.ledger.add(self.study.name, probe_runs(self.study, plan))
+        self._train(plan, "probe")
+        result = probe_result(self.ledger, self.study.name)
+        self._write("learning_rates.json", result.model_dump_json(indent=2))
+        return result.law
+
+    def _train(self, plan: Plan, stage: Stage) -> None:
+        rows = self.ledger.runs(self.study.name, stage)
+        if all(row.state in ("finished", "diverged", "failed") for row in rows):
+            return
+        executor = LocalExecutor(self.workspace, self.study.name, plan.numerics.threads)
+        run_stage(
+            self.ledger,
+            executor,
+            self.study.name,
+            stage,
+            workers=self.workers,
+            report=lambda rows: self.progress.runs(stage, rows),
+        )
+
+    # Answers
+
+    def fit(self, plan: Plan) -> Fit:
+        """Fit the sweep's finished runs by every estimator; the hold-out is never among them."""
+        table = observations(self.ledger, self.study.name, plan)
+        self.progress.step("fitting", None)
+        fit = fit_table(table[table["role"] == "fit"], params_convention="total", flops_convention="exact")
+        self._write("fit.json", fit.model_dump_json(indent=2))
+        return fit
+
+    def hold_out(self, plan: Plan, fit: Fit, rates: LearningRateLaw) -> tuple[Forecast | None, Outcome | None]:
+        """Register the forecast of the hold-out run, train the run, score the forecast."""
+        point = plan.hold_out.point
+        runs = [
+            PlannedRun(
+                spec=run_spec(
+                    self.study,
+                    plan,
+                    point.shape,
+                    point.tokens,
+                    rates.rate(point.params.total),
+                    self.study.seed + replicate,
+                ),
+                stage="hold-out",
+                label=f"hold-out {_label(point.params.total, point.tokens)} #{replicate}",
+                budget_flops=point.budget,
+            )
+            for replicate in range(plan.replicates)
+        ]
+        self.ledger.add(self.study.name, runs)
+        keys = [run.spec.key for run in runs]
+        forecast = self._registered_forecast(fit, plan, keys)
+        self._train(plan, "hold-out")
+        losses = {
+            row.key: row.loss
+            for row in self.ledger.runs(self.study.name, "hold-out")
+            if row.state == "finished" and row.loss is not None and row.key in keys
+        }
+        if forecast is None or not losses:
+            return forecast, None
+        outcome = score(forecast, list(losses.values()), run_keys=tuple(losses))
+        self.ledger.score(forecast.key, outcome)
+        self._write("outcome.json", outcome.model_dump_json(indent=2))
+        return forecast, outcome
+
+    def _registered_forecast(self, fit: Fit, plan: Plan, keys: list[str]) -> Forecast | None:
+        """The forecast that stands in the ledger for these runs, or a new one, written before they start."""
+        for row in self.ledger.forecasts(self.study.name):
+            if row.run_keys == keys:
+                return Forecast.model_validate(row.forecast)
+        if fit.parametric.status != "ok":
+            self.progress.say(f"no forecast of the hold-out: {fit.parametric.reason}")
+            return None
+        if any(row.started_at is not None for row in self.ledger.runs(self.study.name, "hold-out")):
+            self.progress.say("no forecast of the hold-out: another study of this workspace has already trained it")
+            return None
+        point = plan.hold_out.point
+        forecast = predict(fit, params=point.params.total, tokens=point.tokens, flops=point.flops)
+        chain = self.ledger.register(self.study.name, forecast, keys)
+        self._write("forecast.json", forecast.model_dump_json(indent=2))
+        self.progress.say(
+            f"registered the forecast {chain[:12]}: loss {forecast.loss.estimate:.4f} "
+            f"[{forecast.loss.low:.4f}, {forecast.loss.high:.4f}] at {point.flops:.2e} FLOPs"
+        )
+        return forecast
+
+    def recommend(self, plan: Plan, fit: Fit, rates: LearningRateLaw, **target: Any) -> Recommendation:
+        """The large run's configuration for the study's question, or for another ``target`` (flops, or gpus, days)."""
+        asked = target or self.study.question.model_dump(exclude_none=True)
+        return recommend(fit, **asked, study=self.study.name, context=self.context(plan, rates))
+
+    def context(self, plan: Plan, rates: LearningRateLaw) -> StudyContext:
+        model = self.study.model
+        return StudyContext(
+            architecture=model.architecture,
+            vocabulary=self.study.corpus.vocabulary,
+            context=model.context,
+            tied=model.tied,
+            data_key=plan.corpus.data_key,
+            tokenizer_key=plan.corpus.tokenizer_key,
+            held_out_tokens=plan.evaluation_tokens,
+            unique_tokens=plan.corpus.train_tokens,
+            learning_rate_law=rates,
+            seed=self.study.seed,
+        )
+
+    def result(self, plan: Plan) -> StudyResult:
+        """Everything, from the first stage to the last; what is done already is only read."""
+        rates = self.sweep(plan)
+        fit = self.fit(plan)
+        forecast, outcome = self.hold_out(plan, fit, rates)
+        recommendation = self.recommend(plan, fit, rates)
+        table = observations(self.ledger, self.study.name, plan)
+        self._write("observations.csv", table.to_csv(index=False))
+        failed = tuple(run for run in self.ledger.runs(self.study.name) if run.state in ("failed", "diverged"))
+        return StudyResult(
+            study=self.study,
+            plan=plan,
+            observations=table,
+            curves=curves(self.ledger, self.study.name),
+            learning_rates=rates,
+            fit=fit,
+            forecast=forecast,
+            outcome=outcome,
+            recommendation=recommendation,
+            failed=failed,
+            folder=self.folder,
+        )
+
+    def _write(self, name: str, content: str) -> None:
+        write_whole(self.folder / name, content)
+
+
+def _label(params: float, tokens: float) -> str:
+    return f"llama {format_count(params)} · {format_count(tokens)} tokens"
+
+
+def _difference(before: Any, after: Any, field: str = "") -> str:
+    """The settings that changed, as ``field: old -> new``."""
+    if isinstance(before, dict) and isinstance(after, dict):
+        changes = [
+            _difference(before.get(key), after.get(key), f"{field}.{key}".lstrip("."))
+            for key in sorted({*before, *after})
+            if before.get(key) != after.get(key)
+        ]
+        return ", ".join(changes)
+    return f"{field}: {before} -> {after}"

@@ -1,0 +1,508 @@
+"""The truth about every run: one transactional database, SQLite in WAL mode, through SQLAlchemy.
+
+A run is one row, found by the hash of its specification and shared by all studies of the workspace. Its state moves
+only in single statements, so that two processes asking for work never get the same run:
+
+    planned ──lease──► running ──finish──► finished | diverged
+       ▲                  │
+       └──release/fail────┴──too many failures──► failed
+
+Forecasts are appended to a hash chain: each row's hash covers the one before it, so a later change shows.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any, Literal, NamedTuple
+
+import psutil
+import sqlalchemy as sa
+from sqlalchemy.dialects.sqlite import insert
+
+from scaling import architectures
+from scaling.errors import UserError
+from scaling.forecast import Forecast, Outcome
+from scaling.record import Record, content_hash
+from scaling.run_spec import RunSpec
+
+__all__ = ["MAX_FAILURES", "Ledger", "Owner", "PlannedRun", "RunRow", "Stage", "State"]
+
+LEDGER_VERSION = 1
+MAX_FAILURES = 3
+HEARTBEAT_TIMEOUT_SECONDS = 120.0
+GENESIS = "0" * 64
+
+State = Literal["planned", "running", "finished", "diverged", "failed"]
+Stage = Literal["probe", "sweep", "hold-out"]
+
+_metadata = sa.MetaData()
+_about = sa.Table("ledger", _metadata, sa.Column("version", sa.Integer, primary_key=True))
+_studies = sa.Table(
+    "studies",
+    _metadata,
+    sa.Column("name", sa.String, primary_key=True),
+    sa.Column("settings", sa.JSON, nullable=False),
+    sa.Column("plan", sa.JSON, nullable=False),
+    sa.Column("frozen_at", sa.Float, nullable=False),
+)
+_runs = sa.Table(
+    "runs",
+    _metadata,
+    sa.Column("key", sa.String(64), primary_key=True),
+    sa.Column("spec", sa.JSON, nullable=False),
+    sa.Column("flops", sa.Float, nullable=False),
+    sa.Column("state", sa.String, nullable=False, default="planned", index=True),
+    sa.Column("failures", sa.Integer, nullable=False, default=0),
+    sa.Column("owner", sa.String),
+    sa.Column("heartbeat", sa.Float),
+    sa.Column("step", sa.Integer, nullable=False, default=0),
+    sa.Column("tokens_per_second", sa.Float),
+    sa.Column("loss", sa.Float),
+    sa.Column("result", sa.JSON),
+    sa.Column("error", sa.Text),
+    sa.Column("started_at", sa.Float),
+    sa.Column("ended_at", sa.Float),
+)
+_members = sa.Table(
+    "study_runs",
+    _metadata,
+    sa.Column("study", sa.String, primary_key=True),
+    sa.Column("run_key", sa.String(64), sa.ForeignKey("runs.key"), primary_key=True),
+    sa.Column("stage", sa.String, primary_key=True),
+    sa.Column("label", sa.String, nullable=False),
+    sa.Column("budget_flops", sa.Float),
+)
+_points = sa.Table(
+    "points",
+    _metadata,
+    sa.Column("id", sa.Integer, primary_key=True),
+    sa.Column("run_key", sa.String(64), nullable=False),
+    sa.Column("step", sa.Integer, nullable=False),
+    sa.Column("name", sa.String, nullable=False),
+    sa.Column("tokens", sa.Integer, nullable=False),
+    sa.Column("flops", sa.Float, nullable=False),
+    sa.Column("value", sa.Float, nullable=False),
+    sa.Column("time", sa.Float, nullable=False),
+    sa.UniqueConstraint("run_key", "step", "name"),
+)
+_forecasts = sa.Table(
+    "forecasts",
+    _metadata,
+    sa.Column("id", sa.Integer, primary_key=True),
+    sa.Column("study", sa.String, nullable=False),
+    sa.Column("forecast", sa.JSON, nullable=False),
+    sa.Column("forecast_key", sa.String(64), nullable=False),
+    sa.Column("run_keys", sa.JSON, nullable=False),
+    sa.Column("registered_at", sa.Float, nullable=False),
+    sa.Column("previous_hash", sa.String(64), nullable=False, unique=True),
+    sa.Column("hash", sa.String(64), nullable=False),
+    sa.Column("outcome", sa.JSON),
+)
+_mlflow = sa.Table(
+    "mlflow_runs",
+    _metadata,
+    sa.Column("tracking_uri", sa.String, primary_key=True),
+    sa.Column("study", sa.String, primary_key=True),
+    sa.Column("run_key", sa.String(64), primary_key=True),
+    sa.Column("experiment_id", sa.String, nullable=False),
+    sa.Column("mlflow_run_id", sa.String, nullable=False),
+    sa.Column("points_sent", sa.Integer, nullable=False, default=0),
+    sa.Column("state_sent", sa.String, nullable=False, default=""),
+)
+
+
+class Owner(NamedTuple):
+    """A process that cannot be mistaken for another: the start time tells a reused pid apart."""
+
+    host: str
+    pid: int
+    started: float
+
+    @classmethod
+    def of(cls, pid: int) -> Owner:
+        return cls(socket.gethostname(), pid, round(psutil.Process(pid).create_time(), 2))
+
+    @classmethod
+    def me(cls) -> Owner:
+        return cls.of(os.getpid())
+
+    def __str__(self) -> str:
+        return f"{self.host}/{self.pid}/{self.started}"
+
+    @classmethod
+    def parse(cls, text: str) -> Owner:
+        host, pid, started = text.rsplit("/", 2)
+        return cls(host, int(pid), float(started))
+
+    def is_dead(self) -> bool:
+        """True if this host knows that the process is gone; another host's process is never called dead."""
+        if self.host != socket.gethostname():
+            return False
+        try:
+            process = psutil.Process(self.pid)
+            if abs(process.create_time() - self.started) > 1:
+                return True
+            # A zombie child of ours has yet to be collected by its executor, which counts the death as a failure.
+            return process.status() == psutil.STATUS_ZOMBIE and process.ppid() != os.getpid()
+        except psutil.NoSuchProcess:
+            return True
+
+
+class PlannedRun(Record):
+    """A run as a study wants it: the specification and the place it has in the study."""
+
+    spec: RunSpec
+    stage: Stage
+    label: str
+    budget_flops: float | None = None
+
+
+class RunRow(NamedTuple):
+    """One run as it stands, with its place in the study that asked."""
+
+    key: str
+    spec: RunSpec
+    stage: Stage
+    label: str
+    budget_flops: float | None
+    flops: float
+    state: State
+    failures: int
+    step: int
+    tokens_per_second: float | None
+    loss: float | None
+    result: dict[str, Any] | None
+    error: str | None
+    started_at: float | None
+    ended_at: float | None
+
+
+def _sqlite_settings(connection: Any, _record: Any) -> None:
+    # The driver's own transaction handling begins too late for "BEGIN IMMEDIATE"; SQLAlchemy begins instead.
+    connection.isolation_level = None
+    cursor = connection.cursor()
+    cursor.execute("PRAGMA busy_timeout=60000")
+    cursor.execute("PRAGMA journal_mode=WAL")
+    cursor.execute("PRAGMA synchronous=FULL")
+    cursor.execute("PRAGMA foreign_keys=ON")
+    cursor.close()
+
+
+def _begin_immediate(connection: sa.Connection) -> None:
+    # Taking the write lock at once makes a reader-then-writer wait its turn instead of failing half-way.
+    connection.exec_driver_sql("BEGIN IMMEDIATE")
+
+
+class Ledger:
+    """The ledger at ``url``; it is created if it is missing."""
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+        self._engine = sa.create_engine(url)
+        if self._engine.dialect.name == "sqlite":
+            sa.event.listen(self._engine, "connect", _sqlite_settings)
+            sa.event.listen(self._engine, "begin", _begin_immediate)
+        with self._engine.begin() as db:
+            _metadata.create_all(db)
+            version = db.scalar(sa.select(_about.c.version))
+            if version is None:
+                db.execute(sa.insert(_about).values(version=LEDGER_VERSION))
+            elif version != LEDGER_VERSION:
+                raise UserError(
+                    f"the ledger {url} has version {version}, this software reads {LEDGER_VERSION}: "
+                    "use the release that wrote it, or another --workspace"
+                )
+
+    def close(self) -> None:
+        self._engine.dispose()
+
+    @contextmanager
+    def _read(self) -> Any:
+        with self._engine.connect().execution_options(isolation_level="AUTOCOMMIT") as db:
+            yield db
+
+    # Studies
+
+    def plan_of(self, study: str) -> tuple[dict[str, Any], dict[str, Any]] | None:
+        """(settings, plan) of the study as frozen, or None."""
+        with self._read() as db:
+            row = db.execute(sa.select(_studies.c.settings, _studies.c.plan).where(_studies.c.name == study)).first()
+        return (row.settings, row.plan) if row else None
+
+    def freeze(self, study: str, settings: Mapping[str, Any], plan: Mapping[str, Any]) -> None:
+        """Store the study's plan; replaces an earlier one only while none of the study's runs was ever started."""
+        with self._engine.begin() as db:
+            db.execute(
+                insert(_studies)
+                .values(name=study, settings=settings, plan=plan, frozen_at=time.time())
+                .on_conflict_do_update(
+                    index_elements=["name"], set_={"settings": settings, "plan": plan, "frozen_at": time.time()}
+                )
+            )
+
+    def study_names(self) -> list[str]:
+        with self._read() as db:
+            return list(db.scalars(sa.select(_studies.c.name).order_by(_studies.c.frozen_at)))
+
+    # Runs
+
+    def add(self, study: str, runs: Iterable[PlannedRun]) -> None:
+        """Make ``runs`` part of ``study``; runs that the workspace already has, in any state, are not planned anew."""
+        with self._engine.begin() as db:
+            for run in runs:
+                flops = float(run.spec.tokens) * architectures.get(
+                    run.spec.shape.architecture
+                ).training_flops_per_token(run.spec.shape)
+                db.execute(
+                    insert(_runs)
+                    .values(key=run.spec.key, spec=run.spec.model_dump(mode="json"), flops=flops)
+                    .on_conflict_do_nothing()
+                )
+                db.execute(
+                    insert(_members)
+                    .values(
+                        study=study,
+                        run_key=run.spec.key,
+                        stage=run.stage,
+                        label=run.label,
+                        budget_flops=run.budget_flops,
+                    )
+                    .on_conflict_do_nothing()
+                )
+
+    def runs(self, study: str, stage: Stage | None = None) -> list[RunRow]:
+        """The study's runs, the cheapest first."""
+        query = (
+            sa.select(_runs, _members.c.stage, _members.c.label, _members.c.budget_flops)
+            .join(_members, _members.c.run_key == _runs.c.key)
+            .where(_members.c.study == study)
+            .order_by(_runs.c.flops, _runs.c.key)
+        )
+        if stage:
+            query = query.where(_members.c.stage == stage)
+        with self._read() as db:
+            return [
+                RunRow(
+                    row.key,
+                    RunSpec.model_validate(row.spec),
+                    row.stage,
+                    row.label,
+                    row.budget_flops,
+                    row.flops,
+                    row.state,
+                    row.failures,
+                    row.step,
+                    row.tokens_per_second,
+                    row.loss,
+                    row.result,
+                    row.error,
+                    row.started_at,
+                    row.ended_at,
+                )
+                for row in db.execute(query)
+            ]
+
+    def lease(self, study: str, stage: Stage, owner: Owner) -> RunSpec | None:
+        """Take the longest planned run of the stage for ``owner``, or None; no two callers get the same run."""
+        candidate = (
+            sa.select(_runs.c.key)
+            .join(_members, _members.c.run_key == _runs.c.key)
+            .where(_members.c.study == study, _members.c.stage == stage, _runs.c.state == "planned")
+            .order_by(_runs.c.flops.desc(), _runs.c.key)
+            .limit(1)
+            .scalar_subquery()
+        )
+        now = time.time()
+        with self._engine.begin() as db:
+            row = db.execute(
+                sa.update(_runs)
+                .where(_runs.c.key == candidate, _runs.c.state == "planned")
+                .values(
+                    state="running",
+                    owner=str(owner),
+                    heartbeat=now,
+                    started_at=sa.func.coalesce(_runs.c.started_at, now),
+                )
+                .returning(_runs.c.spec)
+            ).first()
+        return RunSpec.model_validate(row.spec) if row else None
+
+    def heartbeat(
+        self, key: str, owner: Owner, *, step: int, tokens_per_second: float | None, loss: float | None
+    ) -> bool:
+        """Say that the run is alive and how far it is; False if the lease was lost."""
+        return self._owned(key, owner, heartbeat=time.time(), step=step, tokens_per_second=tokens_per_second, loss=loss)
+
+    def finish(self, key: str, owner: Owner, state: Literal["finished", "diverged"], result: Mapping[str, Any]) -> bool:
+        return self._owned(
+            key,
+            owner,
+            state=state,
+            result=dict(result),
+            owner=None,
+            ended_at=time.time(),
+            error=None,
+            step=result["steps"],
+            loss=result.get("loss_nats"),
+        )
+
+    def release(self, key: str, owner: Owner) -> bool:
+        """Give an interrupted run back; no fault is counted against it."""
+        return self._owned(key, owner, state="planned", owner=None)
+
+    def fail(self, key: str, owner: Owner, error: str) -> bool:
+        """Count a failure; the run is planned again until it has failed ``MAX_FAILURES`` times."""
+        return self._owned(
+            key,
+            owner,
+            owner=None,
+            error=error,
+            failures=_runs.c.failures + 1,
+            state=sa.case((_runs.c.failures + 1 >= MAX_FAILURES, "failed"), else_="planned"),
+        )
+
+    def _owned(self, key: str, holder: Owner, **values: Any) -> bool:
+        condition = sa.and_(_runs.c.key == key, _runs.c.owner == str(holder), _runs.c.state == "running")
+        with self._engine.begin() as db:
+            return db.execute(sa.update(_runs).where(condition).values(**values)).rowcount == 1
+
+    def owned_by(self, owner: Owner) -> list[str]:
+        with self._read() as db:
+            return list(
+                db.scalars(sa.select(_runs.c.key).where(_runs.c.owner == str(owner), _runs.c.state == "running"))
+            )
+
+    def reap(self) -> list[str]:
+        """Plan again the runs whose owner is dead on this host, or silent on another; returns their keys."""
+        with self._read() as db:
+            running = db.execute(
+                sa.select(_runs.c.key, _runs.c.owner, _runs.c.heartbeat).where(_runs.c.state == "running")
+            ).all()
+        reaped = []
+        for row in running:
+            owner = Owner.parse(row.owner)
+            silent = owner.host != socket.gethostname() and time.time() - row.heartbeat > HEARTBEAT_TIMEOUT_SECONDS
+            if (owner.is_dead() or silent) and self.release(row.key, owner):
+                reaped.append(row.key)
+        return reaped
+
+    def retry_failed(self, study: str) -> list[str]:
+        """Plan the study's failed runs again with a clean record; returns their keys."""
+        members = sa.select(_members.c.run_key).where(_members.c.study == study)
+        with self._engine.begin() as db:
+            return list(
+                db.scalars(
+                    sa.update(_runs)
+                    .where(_runs.c.key.in_(members), _runs.c.state == "failed")
+                    .values(state="planned", failures=0)
+                    .returning(_runs.c.key)
+                )
+            )
+
+    # Curves
+
+    def add_points(self, key: str, points: Sequence[Mapping[str, Any]]) -> None:
+        """Append curve points; a point measured again after a restart is the same point and is kept once."""
+        if not points:
+            return
+        with self._engine.begin() as db:
+            db.execute(
+                insert(_points)
+                .values([{"run_key": key, "time": time.time(), **point} for point in points])
+                .on_conflict_do_nothing(index_elements=["run_key", "step", "name"])
+            )
+
+    def points(self, key: str, after_id: int = 0) -> list[sa.Row[Any]]:
+        """Points of a run with an id over ``after_id``, in the order of their ids."""
+        with self._read() as db:
+            return list(
+                db.execute(
+                    sa.select(_points).where(_points.c.run_key == key, _points.c.id > after_id).order_by(_points.c.id)
+                )
+            )
+
+    # Forecasts
+
+    def register(self, study: str, forecast: Forecast, run_keys: Sequence[str]) -> str:
+        """Append a forecast to the chain before its runs start; the same forecast is registered once.
+
+        Returns the chain's hash. Raises ``RuntimeError`` if one of the runs has already been started.
+        """
+        with self._engine.begin() as db:
+            there = db.scalar(
+                sa.select(_forecasts.c.hash).where(
+                    _forecasts.c.study == study, _forecasts.c.forecast_key == forecast.key
+                )
+            )
+            if there:
+                return str(there)
+            started = db.scalars(
+                sa.select(_runs.c.key).where(_runs.c.key.in_(run_keys), _runs.c.started_at.is_not(None))
+            ).all()
+            if started:
+                raise RuntimeError(f"run {started[0][:8]} started before its forecast was registered")
+            last = db.execute(sa.select(_forecasts.c.hash).order_by(_forecasts.c.id.desc()).limit(1)).scalar()
+            row = {
+                "study": study,
+                "forecast": forecast.model_dump(mode="json"),
+                "forecast_key": forecast.key,
+                "run_keys": list(run_keys),
+                "registered_at": time.time(),
+                "previous_hash": last or GENESIS,
+            }
+            chain = content_hash(row)
+            db.execute(sa.insert(_forecasts).values(**row, hash=chain))
+        return chain
+
+    def forecasts(self, study: str | None = None) -> list[sa.Row[Any]]:
+        query = sa.select(_forecasts).order_by(_forecasts.c.id)
+        with self._read() as db:
+            return list(db.execute(query.where(_forecasts.c.study == study) if study else query))
+
+    def score(self, forecast_key: str, outcome: Outcome) -> None:
+        with self._engine.begin() as db:
+            db.execute(
+                sa.update(_forecasts)
+                .where(_forecasts.c.forecast_key == forecast_key)
+                .values(outcome=outcome.model_dump(mode="json"))
+            )
+
+    def broken_links(self) -> list[int]:
+        """Ids of forecasts whose hash no longer covers their row, or whose link to the row before is cut."""
+        broken, previous = [], GENESIS
+        for row in self.forecasts():
+            content = {
+                "study": row.study,
+                "forecast": row.forecast,
+                "forecast_key": row.forecast_key,
+                "run_keys": row.run_keys,
+                "registered_at": row.registered_at,
+                "previous_hash": row.previous_hash,
+            }
+            if row.hash != content_hash(content) or row.previous_hash != previous:
+                broken.append(row.id)
+            previous = row.hash
+        return broken
+
+    # MLflow's side of the projection
+
+    def mlflow_run(self, uri: str, study: str, key: str) -> sa.Row[Any] | None:
+        with self._read() as db:
+            return db.execute(
+                sa.select(_mlflow).where(
+                    _mlflow.c.tracking_uri == uri, _mlflow.c.study == study, _mlflow.c.run_key == key
+                )
+            ).first()
+
+    def set_mlflow_run(self, uri: str, study: str, key: str, **values: Any) -> None:
+        """Remember which MLflow run shows ``key`` (the study itself has the key ``""``) and what it was sent."""
+        with self._engine.begin() as db:
+            db.execute(
+                insert(_mlflow)
+                .values(tracking_uri=uri, study=study, run_key=key, **values)
+                .on_conflict_do_update(index_elements=["tracking_uri", "study", "run_key"], set_=values)
+            )

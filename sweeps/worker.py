@@ -1,0 +1,139 @@
+"""One worker process: leases runs of one stage from the ledger, the longest first, and trains them until none is left.
+
+It writes to nothing but the ledger and its runs' folders. When told to stop (SIGTERM, or its engine's death) it saves
+at the next step's boundary, gives its run back and ends with 0.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ctypes
+import os
+import signal
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Mapping
+from pathlib import Path
+
+from trainer.loop.train import train
+
+from sweeps.ledger import Ledger, Owner, Stage
+from sweeps.plan import Plan
+from sweeps.workspace import Workspace
+from trainer.data.shards import Corpus
+
+__all__ = ["LedgerTracker", "main", "work"]
+
+FLUSH_SECONDS = 1.0
+PARENT_POLL_SECONDS = 1.0
+_PR_SET_PDEATHSIG = 1
+
+
+class LedgerTracker:
+    """Reports a run's curve and progress to the ledger, in one transaction a second at most."""
+
+    def __init__(self, ledger: Ledger, key: str, owner: Owner) -> None:
+        self._ledger, self._key, self._owner = ledger, key, owner
+        self._points: list[dict[str, float | int | str]] = []
+        self._progress: tuple[int, float | None, float | None] = (0, None, None)
+        self._flushed = time.monotonic()
+        self.lease_lost = False
+
+    def metrics(self, step: int, tokens: int, flops: float, values: Mapping[str, float]) -> None:
+        self._points += [
+            {"step": step, "tokens": tokens, "flops": flops, "name": name, "value": float(value)}
+            for name, value in values.items()
+        ]
+        self._flush_when_due()
+
+    def progress(self, step: int, tokens: int, tokens_per_second: float, loss: float) -> None:
+        self._progress = (step, tokens_per_second, loss)
+        self._flush_when_due()
+
+    def note(self, message: str) -> None:
+        print(f"{self._key[:8]} {message}", flush=True)
+
+    def _flush_when_due(self) -> None:
+        if time.monotonic() - self._flushed >= FLUSH_SECONDS:
+            self.flush()
+
+    def flush(self) -> None:
+        """Send what is buffered; after a lost lease nothing is sent any more."""
+        step, rate, loss = self._progress
+        if not self.lease_lost:
+            self.lease_lost = not self._ledger.heartbeat(
+                self._key, self._owner, step=step, tokens_per_second=rate, loss=loss
+            )
+        if not self.lease_lost:
+            self._ledger.add_points(self._key, self._points)
+        self._points.clear()
+        self._flushed = time.monotonic()
+
+
+def work(workspace: Workspace, study: str, stage: Stage, stopping: threading.Event) -> None:
+    """Train runs of ``stage`` until there are none to lease or ``stopping`` is set."""
+    ledger = Ledger(workspace.ledger_url)
+    frozen = ledger.plan_of(study)
+    if frozen is None:
+        raise RuntimeError(f"study {study!r} has no plan in {workspace.ledger_url}")
+    plan = Plan.model_validate(frozen[1])
+    corpus = Corpus(workspace.corpora / plan.corpus.folder)
+    owner = Owner.me()
+    while not stopping.is_set() and (spec := ledger.lease(study, stage, owner)):
+        tracker = LedgerTracker(ledger, spec.key, owner)
+
+        def should_stop(tracker: LedgerTracker = tracker) -> bool:
+            return stopping.is_set() or tracker.lease_lost
+
+        try:
+            result = train(
+                spec,
+                corpus,
+                plan.numerics,
+                directory=workspace.run_folder(spec.key),
+                tracker=tracker,
+                should_stop=should_stop,
+            )
+        except Exception as error:
+            traceback.print_exc()
+            ledger.fail(spec.key, owner, f"{type(error).__name__}: {error}")
+            continue
+        tracker.flush()
+        if result.status == "interrupted":
+            ledger.release(spec.key, owner)
+        else:
+            ledger.finish(spec.key, owner, result.status, result.model_dump(mode="json"))
+    ledger.close()
+
+
+def _end_with_parent(parent: int, stopping: threading.Event) -> None:
+    """Stop when the engine dies, even by SIGKILL: by the kernel's signal where it has one, and by looking."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(PARENT_POLL_SECONDS)
+        stopping.set()
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--workspace", type=Path, required=True)
+    parser.add_argument("--study", required=True)
+    parser.add_argument("--stage", required=True)
+    parser.add_argument("--parent", type=int, required=True)
+    arguments = parser.parse_args()
+    stopping = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stopping.set())
+    _end_with_parent(arguments.parent, stopping)
+    work(Workspace(arguments.workspace), arguments.study, arguments.stage, stopping)
+
+
+if __name__ == "__main__":
+    main()

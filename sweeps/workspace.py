@@ -1,0 +1,91 @@
+"""Where everything lies: one folder holds the ledger, the corpora, the runs, the studies and the MLflow store."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from scaling.errors import UserError
+
+__all__ = ["Workspace", "shown", "write_whole"]
+
+
+def write_whole(path: Path, content: str | bytes) -> None:
+    """Write ``path`` so that it appears complete or not at all, also through a power cut."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    data = content.encode() if isinstance(content, str) else content
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        Path(temporary).chmod(0o644)
+        Path(temporary).replace(path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+
+
+def shown(path: Path) -> str:
+    """``path`` as a person would type it: relative to the current folder where it lies inside."""
+    return str(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path)
+
+
+class Workspace:
+    """The folder that studies share, so that a run trained for one is never trained again for another."""
+
+    def __init__(self, root: Path) -> None:
+        """Open or create the workspace in ``root``; :class:`UserError` if it can't be written to."""
+        self.root = root.resolve()
+        try:
+            self.root.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise UserError(f"--workspace {root} can't be created: {error.strerror}; choose another folder") from None
+        if not os.access(self.root, os.W_OK | os.X_OK):
+            raise UserError(f"--workspace {root} is not writable; choose another folder")
+
+    @property
+    def ledger_url(self) -> str:
+        return f"sqlite:///{self.root / 'ledger.db'}"
+
+    @property
+    def corpora(self) -> Path:
+        return self.root / "corpora"
+
+    @property
+    def logs(self) -> Path:
+        return self.root / "logs"
+
+    def run_folder(self, key: str) -> Path:
+        return self.root / "runs" / key[:16]
+
+    def study_folder(self, name: str) -> Path:
+        return self.root / "studies" / name
+
+    def tracking_uri(self, uri: str) -> str:
+        """``uri`` with a relative SQLite path laid in the workspace; any other URI as it is."""
+        prefix = "sqlite:///"
+        if uri.startswith(prefix) and not uri.startswith(prefix + "/"):
+            return f"{prefix}{self.root / uri.removeprefix(prefix)}"
+        return uri
+
+    @contextmanager
+    def conducting(self, study: str, on_wait: Callable[[], None]) -> Iterator[None]:
+        """Hold the study's lock, calling ``on_wait`` once if somebody else has it and must be waited for.
+
+        The kernel releases the lock when its holder dies, however it dies.
+        """
+        folder = self.study_folder(study)
+        folder.mkdir(parents=True, exist_ok=True)
+        with (folder / ".lock").open("w") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                on_wait()
+                fcntl.flock(file, fcntl.LOCK_EX)
+            yield

@@ -1,0 +1,164 @@
+"""A study whose truth is known: a Chinchilla law at the size of the quickstart, five sizes by four budgets and a hold-out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from analysis.study_view import CURVE_COLUMNS, PlanRow, StudyView
+from scaling.fit import Fit
+from scaling.fits.together import fit_table
+from scaling.forecast import Forecast, Outcome
+from scaling.laws.chinchilla import CHINCHILLA
+from scaling.observation import COLUMNS
+from scaling.prediction import predict, score
+from scaling.recommend import recommend
+from scaling.recommendation import Recommendation
+
+TRUTH = (100.0, 170.0, 2.2, 0.35, 0.35)
+BUDGETS = (8e10, 2e11, 4.9e11, 1.2e12)
+HOLD_OUT_FLOPS = 5.0e12
+NOISE = 0.004
+VOCABULARY_ENTROPY = 7.6
+"""ln 2048: the loss of a model that has seen nothing."""
+
+
+@dataclass(frozen=True)
+class Simulated:
+    observations: pd.DataFrame
+    curves: pd.DataFrame
+
+
+def _row(key: str, role: str, params: float, tokens: float, loss: float, seed: int) -> dict[str, object]:
+    flops = 6.0 * params * tokens
+    return dict.fromkeys(COLUMNS, "") | {
+        "run_key": key,
+        "trunk_key": key,
+        "study": "simulated",
+        "label": f"{role} {params:.3g} x {tokens:.3g}",
+        "phase": "final",
+        "role": role,
+        "architecture": "llama",
+        "parametrisation": "standard",
+        "context": 128,
+        "params_total": int(params),
+        "params_nonembedding": int(params * 0.6),
+        "params_with_head": int(params),
+        "tokens": int(tokens),
+        "unique_tokens": 3_600_000,
+        "flops_exact": flops * 1.1,
+        "flops_6nd": flops,
+        "loss_nats": loss,
+        "bits_per_byte": loss * 0.47,
+        "loss_sem": 0.01,
+        "seed": seed,
+        "learning_rate": 4e-3,
+        "batch_tokens": 2048,
+        "schedule": "wsd",
+        "numerics": "cpu bf16 eager t1",
+        "status": "finished",
+        "wall_seconds": flops / 2e10,
+        "device": "cpu",
+    }
+
+
+def _curve(key: str, params: float, tokens: float, final: float, noise: np.random.Generator) -> pd.DataFrame:
+    steps = np.unique(np.geomspace(1, max(tokens / 2048, 40), 120).astype(int))
+    spent = steps / steps[-1] * tokens
+    law = CHINCHILLA.predict(TRUTH, params, np.maximum(spent, 1.0))
+    cooldown = 0.05 * np.clip((1 - spent / tokens) / 0.2, 0.0, 1.0)
+    loss = np.minimum(law + cooldown + (final - law[-1]), VOCABULARY_ENTROPY)
+    held_out = np.where((np.arange(steps.size) % 10 == 9) | (steps == steps[-1]), loss, np.nan)
+    return pd.DataFrame(
+        {
+            "run_key": key,
+            "step": steps,
+            "tokens": spent,
+            "flops": 6 * params * spent,
+            "train_loss": loss * np.exp(0.01 * noise.standard_normal(steps.size)),
+            "held_out_loss": held_out,
+        }
+    )
+
+
+def simulate(budgets: tuple[float, ...] = BUDGETS, sizes: int = 5, seed: int = 0, replicates: int = 2) -> Simulated:
+    """``sizes`` models around the optimum of each budget, and ``replicates`` of one hold-out, with 0.4% noise."""
+    noise = np.random.default_rng(seed)
+    points: list[tuple[str, float, float]] = []
+    for index, budget in enumerate(budgets):
+        centre = 44_000 * 1.55**index * 1.55 ** ((sizes // 2) - 2)
+        points += [("fit", params, budget / 6 / params) for params in centre * 1.55 ** (np.arange(sizes) - sizes // 2 + 1)]
+    best, _ = CHINCHILLA.optimum(TRUTH, HOLD_OUT_FLOPS)
+    points += [("hold-out", float(best), HOLD_OUT_FLOPS / 6 / float(best))] * replicates
+    rows, curves = [], []
+    for index, (role, params, tokens) in enumerate(points):
+        loss = float(CHINCHILLA.predict(TRUTH, params, tokens)) * np.exp(NOISE * noise.standard_normal())
+        key = f"{index:04x}" + "0" * 60
+        rows.append(_row(key, role, params, tokens, loss, seed=index))
+        curves.append(_curve(key, params, tokens, loss, noise))
+    return Simulated(pd.DataFrame(rows, columns=list(COLUMNS)), pd.concat(curves, ignore_index=True)[list(CURVE_COLUMNS)])
+
+
+@pytest.fixture(scope="session")
+def simulated() -> Simulated:
+    return simulate()
+
+
+@pytest.fixture(scope="session")
+def fit(simulated: Simulated) -> Fit:
+    return fit_table(simulated.observations, flops_convention="6nd", bootstrap=200)
+
+
+@pytest.fixture(scope="session")
+def forecast(fit: Fit) -> Forecast:
+    return predict(fit, flops=HOLD_OUT_FLOPS)
+
+
+@pytest.fixture(scope="session")
+def outcome(forecast: Forecast, simulated: Simulated) -> Outcome:
+    rows = simulated.observations.query("role == 'hold-out'")
+    return score(forecast, list(rows["loss_nats"]), list(rows["run_key"]))
+
+
+@pytest.fixture(scope="session")
+def recommendation(fit: Fit) -> Recommendation:
+    return recommend(fit, gpus=64, days=7, accelerator="h100", study="simulated")
+
+
+@pytest.fixture(scope="session")
+def make_view(
+    simulated: Simulated, fit: Fit, forecast: Forecast, outcome: Outcome, recommendation: Recommendation
+) -> Callable[..., StudyView]:
+    """The whole study; keyword arguments replace fields."""
+
+    def build(**changes: object) -> StudyView:
+        fields: dict[str, object] = {
+            "name": "simulated",
+            "question": "Where should 64 H100s spend 7 days?",
+            "observations": simulated.observations,
+            "curves": simulated.curves,
+            "fit": fit,
+            "forecast": forecast,
+            "outcome": outcome,
+            "recommendation": recommendation,
+            "plan": (
+                PlanRow("budget 1", 5, (28e3, 105e3), (1.3e5, 4.7e5), 4e11, 0.3, "iso-FLOP line"),
+                PlanRow("hold-out", 2, (430e3, 430e3), (1.9e6, 1.9e6), 1e13, 2.0, "forecast first, trained after"),
+            ),
+            "corpus": "Simulated losses from a known law; no text was read.",
+            "machine": "a random number generator",
+            "reproduce_command": "pytest tests/analysis",
+            "mlflow_command": "mlflow ui --backend-store-uri sqlite:///mlflow.db",
+        }
+        return StudyView(**(fields | changes))  # type: ignore[arg-type]
+
+    return build
+
+
+@pytest.fixture(scope="session")
+def view(make_view: Callable[..., StudyView]) -> StudyView:
+    return make_view()

@@ -1,0 +1,160 @@
+"""The ledger: a run is leased once, a dead owner's run is planned again, forecasts can't change unseen."""
+
+from __future__ import annotations
+
+import sqlite3
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+
+from scaling import architectures
+from scaling.errors import UserError
+from scaling.forecast import Forecast, Outcome
+from scaling.record import Interval
+from scaling.run_spec import OptimizerSpec, RunSpec, ScheduleSpec
+from sweeps.ledger import MAX_FAILURES, Ledger, Owner, PlannedRun
+
+
+def spec(tokens: int = 4096, seed: int = 0) -> RunSpec:
+    shape = architectures.get("llama").shape_for(4e4, vocabulary=512, context=32)
+    return RunSpec(
+        shape=shape, tokens=tokens, global_batch_tokens=256, optimizer=OptimizerSpec(learning_rate=1e-3), seed=seed,
+        schedule=ScheduleSpec(warmup_tokens=256, cooldown_tokens=512), data_key="d", tokenizer_key="t",
+        held_out_tokens=64,
+    )  # fmt: skip
+
+
+def planned(*specs: RunSpec) -> list[PlannedRun]:
+    return [PlannedRun(spec=one, stage="sweep", label=f"run {one.seed}") for one in specs]
+
+
+@pytest.fixture
+def ledger(tmp_path: Path) -> Ledger:
+    return Ledger(f"sqlite:///{tmp_path / 'ledger.db'}")
+
+
+def forecast(loss: float = 3.0) -> Forecast:
+    one = Interval(estimate=loss, low=loss - 0.1, high=loss + 0.1)
+    return Forecast(fit_key="f", flops=1e12, params=one, tokens=one, loss=one, level=0.9, extrapolation_orders=0.6,
+                    params_convention="total", flops_convention="exact", assumptions=("chinchilla",))  # fmt: skip
+
+
+def test_the_longest_planned_run_is_leased_first(ledger: Ledger) -> None:
+    ledger.add("s", planned(spec(1024), spec(8192), spec(4096)))
+    me = Owner.me()
+    assert [leased.tokens for _ in range(3) if (leased := ledger.lease("s", "sweep", me))] == [8192, 4096, 1024]
+    assert ledger.lease("s", "sweep", me) is None
+
+
+def test_a_run_that_the_workspace_has_is_not_planned_anew(ledger: Ledger) -> None:
+    ledger.add("first", planned(spec()))
+    me = Owner.me()
+    assert (leased := ledger.lease("first", "sweep", me))
+    assert ledger.finish(leased.key, me, "finished", {"steps": 16, "loss_nats": 3.5})
+    ledger.add("second", planned(spec()))
+    (row,) = ledger.runs("second")
+    assert (row.state, row.loss) == ("finished", 3.5)
+    assert ledger.lease("second", "sweep", me) is None
+
+
+def test_concurrent_callers_never_lease_the_same_run(ledger: Ledger) -> None:
+    ledger.add("s", planned(*(spec(seed=seed) for seed in range(40))))
+    taken: list[str] = []
+    barrier = threading.Barrier(8)
+
+    def take() -> None:
+        mine = Ledger(ledger.url)
+        barrier.wait()
+        while leased := mine.lease("s", "sweep", Owner.me()):
+            taken.append(leased.key)
+        mine.close()
+
+    threads = [threading.Thread(target=take) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(taken) == 40
+    assert len(set(taken)) == 40
+
+
+def test_a_dead_owners_run_is_planned_again_without_a_failure(ledger: Ledger) -> None:
+    ledger.add("s", planned(spec()))
+    sleeper = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
+    owner = Owner.of(sleeper.pid)
+    assert (leased := ledger.lease("s", "sweep", owner))
+    assert ledger.reap() == []
+    sleeper.kill()
+    sleeper.wait()
+    assert ledger.reap() == [leased.key]
+    (row,) = ledger.runs("s")
+    assert (row.state, row.failures) == ("planned", 0)
+    assert not ledger.heartbeat(leased.key, owner, step=1, tokens_per_second=None, loss=None)
+
+
+def test_a_reused_pid_is_told_apart_by_its_start_time() -> None:
+    me = Owner.me()
+    assert not me.is_dead()
+    assert Owner(me.host, me.pid, me.started - 100).is_dead()
+    assert not Owner("another-host", me.pid, me.started - 100).is_dead()
+    assert Owner.parse(str(me)) == me
+
+
+def test_failures_are_bounded_and_then_final_until_retried(ledger: Ledger) -> None:
+    ledger.add("s", planned(spec()))
+    me = Owner.me()
+    for _ in range(MAX_FAILURES):
+        leased = ledger.lease("s", "sweep", me)
+        assert leased
+        ledger.fail(leased.key, me, "poison")
+    assert ledger.lease("s", "sweep", me) is None
+    (row,) = ledger.runs("s")
+    assert (row.state, row.error) == ("failed", "poison")
+    assert ledger.retry_failed("s") == [row.key]
+    assert ledger.lease("s", "sweep", me) is not None
+
+
+def test_a_point_measured_again_after_a_restart_is_kept_once(ledger: Ledger) -> None:
+    point = {"step": 3, "tokens": 768, "flops": 1e6, "name": "train_loss", "value": 5.0}
+    ledger.add_points("k", [point, point | {"step": 4}])
+    ledger.add_points("k", [point, point | {"step": 5}])
+    assert [row.step for row in ledger.points("k")] == [3, 4, 5]
+
+
+def test_a_forecast_is_registered_once_and_before_its_run(ledger: Ledger) -> None:
+    ledger.add("s", planned(spec()))
+    first = ledger.register("s", forecast(), [spec().key])
+    assert ledger.register("s", forecast(), [spec().key]) == first
+    ledger.lease("s", "sweep", Owner.me())
+    with pytest.raises(RuntimeError, match="started before"):
+        ledger.register("s", forecast(2.9), [spec().key])
+    ledger.score(forecast().key, Outcome(forecast_key=forecast().key, run_keys=("k",), loss=3.01, loss_spread=None,
+                                         relative_error=-0.003, inside=True))  # fmt: skip
+    assert ledger.broken_links() == []
+
+
+def test_changing_or_removing_a_forecast_shows(ledger: Ledger, tmp_path: Path) -> None:
+    for number in range(3):
+        ledger.register("s", forecast(3.0 + number), [f"run {number}"])
+    database = tmp_path / "ledger.db"
+    with sqlite3.connect(database) as db:
+        db.execute("update forecasts set forecast = replace(forecast, '4.0', '4.2') where id = 2")
+    db.close()
+    assert ledger.broken_links() == [2]
+    with sqlite3.connect(database) as db:
+        db.execute("delete from forecasts where id = 2")
+    db.close()
+    assert ledger.broken_links() == [3]
+
+
+def test_a_ledger_of_another_version_is_refused_in_one_line(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path / 'ledger.db'}"
+    Ledger(url).close()
+    with sqlite3.connect(tmp_path / "ledger.db") as db:
+        db.execute("update ledger set version = 99")
+    db.close()
+    with pytest.raises(UserError, match="version 99"):
+        Ledger(url)

@@ -1,0 +1,107 @@
+"""The study file: its errors name file, line, field, value and remedy; the written example is complete."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from scaling.errors import UserError
+from sweeps.study import Study, load_study, study_template
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def written(folder: Path, old: str = "", new: str = "") -> Path:
+    text = study_template("quickstart")
+    assert old in text
+    path = folder / "quickstart.yaml"
+    path.write_text(text.replace(old, new, 1), encoding="utf-8")
+    return path
+
+
+def complaint(path: Path) -> str:
+    with pytest.raises(UserError) as caught:
+        load_study(path)
+    message = str(caught.value)
+    assert "\n" not in message
+    return message
+
+
+def test_written_study_loads_and_names_every_key(tmp_path: Path) -> None:
+    study = load_study(written(tmp_path))
+    assert study.name == "quickstart"
+    text = study_template("quickstart")
+    for section, field in Study.model_fields.items():
+        assert re.search(rf"^{section}:", text, re.MULTILINE), section
+        for key in getattr(field.annotation, "model_fields", {}):
+            explained = re.search(rf"\b{key}\b", text)
+            assert explained or key == "cut_bytes", f"{section}.{key}"
+
+
+def test_example_in_the_repository_is_what_study_new_writes() -> None:
+    assert (ROOT / "examples" / "quickstart.yaml").read_text(encoding="utf-8") == study_template("quickstart")
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "line_of", "parts"),
+    [
+        ("  flops: 7.0e+12", "  minuts: 4", "minuts", ["budget.minuts is not a key here", "Did you mean minutes?"]),
+        ("  flops: 7.0e+12", "  minutes: 4h", "4h", ["budget.minutes is '4h'", "without a unit"]),
+        ("  flops: 7.0e+12", "  flops: -1", "flops: -1", ["budget.flops is -1", "more than 0"]),
+        (
+            "  flops: 7.0e+12",
+            "  flops: 1e12\n  minutes: 4",
+            "budget:",
+            ["budget needs exactly one of flops and minutes"],
+        ),
+        ("  source: starter", "  source: /no/such/folder", "/no/such", ["corpus.source", "/no/such/folder"]),
+        ("vocabulary: 2048", "vocabulary: 12", "vocabulary: 12", ["corpus.vocabulary is 12", "at least 257"]),
+        ("kind: isoflop", "kind: magic", "kind: magic", ["design.kind is 'magic'", "isoflop"]),
+        ("name: quickstart", "name: ../evil", "name: ../evil", ["name is '../evil'", "letters"]),
+        ("seed: 0", "seed: 0\nseed: 1", "seed: 1", ["stands twice"]),
+        ("design:\n", "design: 7\nignored:\n", "design: 7", ["design is 7", "keys of its own"]),
+    ],
+)
+def test_a_mistake_is_one_line_with_file_line_field_and_remedy(
+    tmp_path: Path, old: str, new: str, line_of: str, parts: list[str]
+) -> None:
+    path = written(tmp_path, old, new)
+    lines = path.read_text(encoding="utf-8").splitlines()
+    number = next(i for i, line in enumerate(lines, 1) if line_of in line)
+    message = complaint(path)
+    assert message.startswith(f"{path}:{number}"), message
+    for part in parts:
+        assert part in message
+
+
+def test_a_tag_that_would_run_code_is_refused(tmp_path: Path) -> None:
+    path = written(tmp_path, "seed: 0", f"seed: !!python/object/apply:os.system ['touch {tmp_path}/owned']")
+    assert "seed" in complaint(path) or "tag" in complaint(path)
+    assert not (tmp_path / "owned").exists()
+
+
+@given(content=st.one_of(st.text(max_size=200), st.binary(max_size=200)))
+def test_no_file_content_raises_anything_but_a_user_error(
+    tmp_path_factory: pytest.TempPathFactory, content: str | bytes
+) -> None:
+    path = tmp_path_factory.mktemp("study") / "s.yaml"
+    path.write_bytes(content.encode("utf-8", "surrogatepass") if isinstance(content, str) else content)
+    try:
+        load_study(path)
+    except UserError as error:
+        assert "\n" not in str(error)
+
+
+def test_words_and_numbers_of_yaml_1_2_mean_what_they_look_like(tmp_path: Path) -> None:
+    study = load_study(written(tmp_path, "flops: 7.0e+12", "flops: 7e12"))
+    assert study.budget.flops == 7e12
+    assert study.execute.on == "local"
+
+
+def test_batch_that_is_not_whole_sequences_names_both_numbers(tmp_path: Path) -> None:
+    message = complaint(written(tmp_path, "global_batch_tokens: 2048", "global_batch_tokens: 2000"))
+    assert "2000" in message and "128" in message

@@ -1,0 +1,122 @@
+"""Loss on the fixed held-out tokens: nats a token with its standard error, and bits a byte.
+
+The set is the first ``held_out_tokens`` of the held-out split, cut into whole windows of one context; each token is the
+target of one window, predicted from the tokens before it in that window. Batches have a fixed size, whatever the
+training's micro-batch, so that the same weights give the same loss to the bit.
+
+Pieces of one work share its author and subject, so the standard error is clustered by work. It is that of this model on
+other works like these; two models on the same set differ by much less.
+
+Separators between pieces are targets like any other in nats a token, as they are in the training loss. Bits a byte
+leaves them out of both sums: they stand for no bytes of text.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from pydantic import Field
+
+from scaling.errors import UserError
+from scaling.record import Record
+from trainer.data.shards import Corpus
+from trainer.models.llama import Llama
+
+__all__ = ["HeldOutLoss", "HeldOutSet", "clustered_standard_error"]
+
+BATCH_TOKENS_CPU = 4096
+BATCH_TOKENS_CUDA = 65_536
+
+
+class HeldOutLoss(Record):
+    loss_nats: float = Field(description="mean nats a token; NaN or infinite if the model has diverged")
+    loss_sem: float = Field(description="its standard error, clustered by work")
+    bits_per_byte: float
+    tokens: int
+
+
+class HeldOutSet:
+    """The fixed windows of one corpus."""
+
+    def __init__(self, corpus: Corpus, held_out_tokens: int, context: int) -> None:
+        """Take the first ``held_out_tokens``, rounded down to whole windows of ``context``.
+
+        Raises :class:`UserError` if the split holds fewer, or if they fill no window.
+        """
+        available = corpus.manifest.held_out.tokens
+        if held_out_tokens > available:
+            raise UserError(
+                f"held_out_tokens {held_out_tokens} exceeds the held-out split's {available} tokens in "
+                f"{corpus.directory}: ask for fewer, or hold out a larger share of the corpus"
+            )
+        # The last target lies one token after the last input.
+        windows = min(held_out_tokens // context, (available - 1) // context)
+        if windows < 1:
+            raise UserError(
+                f"held_out_tokens {held_out_tokens} fills no window of context {context}: ask for "
+                f"at least {context + 1}"
+            )
+        tokens = np.asarray(corpus.tokens("held_out")[: windows * context + 1], dtype=np.int64)
+        self.x_WT = tokens[:-1].reshape(windows, context)
+        self.y_WT = tokens[1:].reshape(windows, context)
+        positions = np.arange(1, windows * context + 1)
+        starts = corpus.document_starts("held_out")
+        piece_WT = np.searchsorted(starts, positions, side="right").reshape(windows, context) - 1
+        self.work_WT = corpus.held_out_works[piece_WT]
+        if len(np.unique(self.work_WT)) < 2:
+            raise UserError(
+                f"held_out_tokens {held_out_tokens} covers a single held-out work, which gives no standard error: "
+                "ask for more tokens, or hold out a larger share of the corpus"
+            )
+        self.bytes_WT = corpus.token_bytes[self.y_WT].astype(np.int64)
+        self.text_WT = self.y_WT != corpus.manifest.separator_id
+
+    def __len__(self) -> int:
+        return len(self.x_WT)
+
+    def subset(self, windows: int) -> NDArray[np.int64]:
+        """Indices of at most ``windows`` windows, evenly spread over the set, always the same."""
+        count = max(1, min(windows, len(self)))
+        return np.linspace(0, len(self) - 1, count).round().astype(np.int64)
+
+    def token_nats(
+        self, model: Llama, windows: NDArray[np.int64] | None = None, *, precision: str = "fp32"
+    ) -> NDArray[np.float32]:
+        """-ln p of every target, (W, T), of the given windows or all; model in eval mode or not, without gradients."""
+        device = model.embed_tokens.weight.device
+        chosen = np.arange(len(self)) if windows is None else windows
+        rows = max(1, (BATCH_TOKENS_CUDA if device.type == "cuda" else BATCH_TOKENS_CPU) // self.x_WT.shape[1])
+        parts = []
+        with torch.no_grad(), torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16"):
+            for start in range(0, len(chosen), rows):
+                index = chosen[start : start + rows]
+                x_BT, y_BT = (torch.from_numpy(a[index]).to(device) for a in (self.x_WT, self.y_WT))
+                parts.append(model.token_nats(x_BT, y_BT).float().cpu().numpy())
+        return np.concatenate(parts)
+
+    def loss(self, model: Llama, *, precision: str = "fp32") -> HeldOutLoss:
+        """Loss over the whole set."""
+        nats_WT = self.token_nats(model, precision=precision).astype(np.float64)
+        return HeldOutLoss(
+            loss_nats=float(nats_WT.mean()),
+            loss_sem=clustered_standard_error(nats_WT.ravel(), self.work_WT.ravel()),
+            bits_per_byte=float(nats_WT[self.text_WT].sum() / (math.log(2) * self.bytes_WT[self.text_WT].sum())),
+            tokens=nats_WT.size,
+        )
+
+
+def clustered_standard_error(values: NDArray[np.float64], cluster: NDArray[np.int64]) -> float:
+    """Standard error of the mean of ``values`` (n,) that are correlated within clusters of unequal size.
+
+    The linearised ratio estimator, sqrt(G/(G-1) sum_g (sum of residuals in g)^2) / n for G clusters (Cameron & Miller
+    2015, "A Practitioner's Guide to Cluster-Robust Inference"). Raises ``ValueError`` if there is one cluster only.
+    """
+    _, index = np.unique(cluster, return_inverse=True)
+    count = int(index.max()) + 1
+    if count < 2:
+        raise ValueError("one cluster says nothing about the spread between clusters")
+    residuals = np.bincount(index, weights=values - values.mean(), minlength=count)
+    return float(math.sqrt(count / (count - 1) * np.square(residuals).sum()) / values.size)

@@ -1,0 +1,105 @@
+"""Checkpoints that are whole or absent: a file with its own checksum, written aside and renamed.
+
+A file is one line of magic, one line with the SHA-256 of the rest, and the rest as ``torch.save`` writes it; it is read
+with ``weights_only=True``, after the checksum. The last two are kept, so a damaged one costs a little work and no run.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import os
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+
+__all__ = ["CheckpointFolder", "DamagedCheckpoint", "load", "save"]
+
+KEPT = 2
+_MAGIC = b"lossfrontier checkpoint 1\n"
+_DIGEST_LINE = 65
+_NAME = re.compile(r"step-(\d{12})\.checkpoint")
+_TEMPORARY = ".tmp"
+
+
+class DamagedCheckpoint(Exception):
+    """The file is not what was written: cut short, altered, or no checkpoint of ours."""
+
+
+def save(path: Path, state: dict[str, Any]) -> None:
+    """Write ``state`` (tensors, numbers, strings, and lists and dicts of them) so that ``path`` appears whole.
+
+    After an ``OSError`` (no room, no permission) ``path`` is what it was before.
+    """
+    buffer = io.BytesIO()
+    torch.save(state, buffer)
+    payload = buffer.getbuffer()
+    temporary = path.with_name(f"{path.name}.{os.getpid()}{_TEMPORARY}")
+    try:
+        with temporary.open("wb") as file:
+            file.write(_MAGIC)
+            file.write(hashlib.sha256(payload).hexdigest().encode() + b"\n")
+            file.write(payload)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+    _sync_folder(path.parent)
+
+
+def load(path: Path, device: str = "cpu") -> dict[str, Any]:
+    """The state in ``path`` with its tensors on ``device``; :class:`DamagedCheckpoint` if it is not what was saved."""
+    content = path.read_bytes()
+    start = len(_MAGIC) + _DIGEST_LINE
+    if not content.startswith(_MAGIC) or len(content) < start:
+        raise DamagedCheckpoint(f"{path} is cut short or no checkpoint")
+    payload = memoryview(content)[start:]
+    if hashlib.sha256(payload).hexdigest().encode() != content[len(_MAGIC) : start - 1]:
+        raise DamagedCheckpoint(f"{path} does not match its checksum")
+    state: dict[str, Any] = torch.load(io.BytesIO(payload), map_location=device, weights_only=True)
+    return state
+
+
+class CheckpointFolder:
+    """The checkpoints of one run, which one process at a time may train."""
+
+    def __init__(self, folder: Path, note: Callable[[str], None]) -> None:
+        """``note`` is told, in a line, of every checkpoint that turns out to be damaged."""
+        self.folder, self._note = folder, note
+        folder.mkdir(parents=True, exist_ok=True)
+        for leftover in folder.glob(f"*{_TEMPORARY}"):
+            leftover.unlink(missing_ok=True)
+
+    def _steps(self) -> list[tuple[int, Path]]:
+        """The checkpoints and their steps, the newest first."""
+        found = [(match, path) for path in self.folder.iterdir() if (match := _NAME.fullmatch(path.name))]
+        return sorted(((int(match[1]), path) for match, path in found), reverse=True)
+
+    def save(self, step: int, state: dict[str, Any]) -> None:
+        save(self.folder / f"step-{step:012d}.checkpoint", state)
+        for _, path in self._steps()[KEPT:]:
+            path.unlink(missing_ok=True)
+
+    def newest(self, device: str = "cpu") -> dict[str, Any] | None:
+        """The newest checkpoint that is whole, or None; damaged ones are removed after saying so."""
+        for step, path in self._steps():
+            try:
+                return load(path, device)
+            except DamagedCheckpoint as error:
+                self._note(f"warning: checkpoint of step {step} is damaged and was removed ({error})")
+                path.unlink(missing_ok=True)
+        return None
+
+
+def _sync_folder(folder: Path) -> None:
+    """Make the rename itself durable."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,295 @@
+"""One training run, from its specification to its held-out loss; ``_Run.train_step`` is one step, top to bottom."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils import deterministic as deterministic_settings
+
+from scaling.architectures import llama as architecture
+from scaling.errors import UserError
+from scaling.run_spec import RunSpec
+from trainer.data.order import BatchOrder
+from trainer.data.shards import Corpus
+from trainer.evaluate.held_out import HeldOutSet
+from trainer.loop.checkpoint import CheckpointFolder
+from trainer.loop.numerics import Numerics
+from trainer.loop.optimizer import clip_gradients
+from trainer.loop.result import RunResult
+from trainer.loop.schedule import learning_rate
+from trainer.loop.state import TrainingState, weights_hash
+from trainer.tracker import Tracker
+
+__all__ = ["evaluation_steps", "report_steps", "train"]
+
+PROGRESS_SECONDS = 0.5
+EVALUATION_SHARE = 0.04
+"""What evaluations on the way may take of a run's compute: a small run looks at a part of the held-out set."""
+
+
+def report_steps(steps: int) -> tuple[int, ...]:
+    """About 160 steps to report the training loss at, the last among them: half evenly spaced, half by their log."""
+    spaced = np.concatenate([np.linspace(steps / 100, steps, 100), np.geomspace(1, steps, 80)])
+    return tuple(sorted({*np.ceil(spaced).astype(int).clip(1, steps).tolist(), steps}))
+
+
+def evaluation_steps(steps: int, count: int) -> tuple[int, ...]:
+    """At most ``count`` steps evenly spaced by their log from a hundredth of the run on, without the last."""
+    spaced = np.geomspace(max(1.0, steps / 100), steps, count + 1)[:-1].round().astype(int)
+    return tuple(sorted({step for step in spaced.tolist() if step < steps}))
+
+
+def train(
+    spec: RunSpec,
+    corpus: Corpus,
+    numerics: Numerics,
+    *,
+    directory: Path,
+    tracker: Tracker,
+    should_stop: Callable[[], bool],
+    checkpoint_seconds: float = 20.0,
+    evaluations: int = 12,
+) -> RunResult:
+    """Train ``spec`` to its end, or until ``should_stop`` is true at a step's boundary.
+
+    Checkpoints go to ``directory``; a run that has some goes on from the newest, with the same losses to the bit under
+    the same numerics. Its losses may be looked at seldom, but none that isn't finite gets past a checkpoint or a
+    result: the run is then "diverged" and has no loss.
+
+    Raises :class:`UserError` if the corpus is not the specification's or the machine can't compute as ``numerics`` say.
+    """
+    numerics.check_available()
+    _check_corpus(spec, corpus)
+    with _applied(numerics):
+        run = _Run(spec, corpus, numerics, CheckpointFolder(directory, tracker.note), tracker, evaluations)
+        status = run.train(should_stop, checkpoint_seconds)
+        return run.result(status)
+
+
+def _check_corpus(spec: RunSpec, corpus: Corpus) -> None:
+    manifest = corpus.manifest
+    for name, wanted, found in (
+        ("data_key", spec.data_key, manifest.data_key),
+        ("tokenizer_key", spec.tokenizer_key, manifest.tokenizer_key),
+    ):
+        if wanted != found:
+            raise UserError(
+                f"{name} of the run is {wanted[:12]} and of the corpus in {corpus.directory} {found[:12]}: "
+                "prepare the corpus that the run was planned with"
+            )
+    if manifest.vocabulary > spec.shape.vocabulary:
+        raise UserError(
+            f"shape.vocabulary {spec.shape.vocabulary} is smaller than the corpus's {manifest.vocabulary}: "
+            "plan the run with the corpus's vocabulary"
+        )
+
+
+@contextmanager
+def _applied(numerics: Numerics) -> Iterator[None]:
+    """Threads and determinism of the process as ``numerics`` say, and as they were afterwards."""
+    threads, deterministic = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
+    fill = deterministic_settings.fill_uninitialized_memory
+    torch.set_num_threads(numerics.threads)
+    if numerics.device == "cpu":
+        torch.use_deterministic_algorithms(True)
+        # Filling fresh memory would cost a tenth of the step and only hides reads that no kernel of ours makes.
+        deterministic_settings.fill_uninitialized_memory = False
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+        torch.use_deterministic_algorithms(deterministic)
+        deterministic_settings.fill_uninitialized_memory = fill
+
+
+class _Diverged(Exception):
+    """A loss or a gradient norm is not a finite number."""
+
+
+class _Run:
+    def __init__(
+        self,
+        spec: RunSpec,
+        corpus: Corpus,
+        numerics: Numerics,
+        checkpoints: CheckpointFolder,
+        tracker: Tracker,
+        evaluations: int,
+    ) -> None:
+        self.spec, self.numerics, self.checkpoints, self.tracker = spec, numerics, checkpoints, tracker
+        self.tokens = corpus.tokens("train")
+        self.order = BatchOrder(len(self.tokens), spec.shape.context, spec.sequences_per_step, spec.seed)
+        self.held_out = HeldOutSet(corpus, spec.held_out_tokens, spec.shape.context)
+        self.reports = report_steps(spec.steps)
+        self.evaluations = evaluation_steps(spec.steps, evaluations)
+        # A forward pass is a third of a step's compute.
+        affordable = 3 * EVALUATION_SHARE * spec.tokens / max(1, len(self.evaluations)) / spec.shape.context
+        self.quick_windows = self.held_out.subset(int(affordable))
+        self.flops_per_token = architecture.training_flops_per_token(spec.shape)
+
+        torch.manual_seed(spec.seed)
+        most_unread = max(np.diff([0, *self.reports]).tolist())
+        self.state = TrainingState(spec, numerics, most_unread)
+        self._resume()
+        self.hidden = _compiled(self.state.model.hidden) if numerics.compiled else self.state.model.hidden
+        self.parameters = list(self.state.model.parameters())
+        self.part_started = self.last_saved = self.last_progress = time.monotonic()
+        self.wall_before = self.state.progress.wall_seconds
+
+    def train(self, should_stop: Callable[[], bool], checkpoint_seconds: float) -> str:
+        """Steps, with reports, evaluations and checkpoints between them; returns how it ended."""
+        reports, evaluations = set(self.reports), set(self.evaluations)
+        first = self.state.progress.step
+        try:
+            while (step := self.state.progress.step) < self.spec.steps:
+                if should_stop():
+                    self._save()
+                    return "interrupted"
+                started = time.monotonic()
+                self.train_step(step)
+                self._time(started, count=step > first)
+                step += 1
+                if step in reports:
+                    self._report(step)
+                if step in evaluations:
+                    self._evaluate(step)
+                if time.monotonic() - self.last_saved >= checkpoint_seconds:
+                    self._save()
+                self._show_progress()
+            self._save()
+        except _Diverged as error:
+            self.tracker.note(f"diverged: {error}")
+            return "diverged"
+        return "finished"
+
+    def train_step(self, step: int) -> None:
+        """One step: its rate, its tokens, the gradient of their mean loss, clipped, and AdamW."""
+        state, spec = self.state, self.spec
+        for group in state.optimizer.param_groups:
+            group["lr"] = learning_rate(spec, step)
+        x_BT, y_BT = (torch.from_numpy(a).to(self.numerics.device) for a in self.order.batch(self.tokens, step))
+        rows = self.numerics.micro_batch_sequences or len(x_BT)
+        loss = torch.zeros((), device=self.numerics.device)
+        for x_bT, y_bT in zip(x_BT.split(rows), y_BT.split(rows), strict=True):
+            share = len(x_bT) / len(x_BT)
+            with torch.autocast(self.numerics.device, torch.bfloat16, enabled=self.numerics.precision == "bf16"):
+                micro_loss = state.model.loss(x_bT, y_bT, hidden=self.hidden) * share
+            micro_loss.backward()
+            loss += micro_loss.detach()
+        norm = clip_gradients(self.parameters, spec.optimizer.gradient_clip)
+        state.optimizer.step()
+        state.optimizer.zero_grad(set_to_none=True)
+        state.advance(loss, norm)
+
+    def result(self, status: str) -> RunResult:
+        """Measure the weights if the run is finished, and say how it ended."""
+        progress, measured = self.state.progress, {}
+        if status == "finished":
+            loss = self.held_out.loss(self.state.model, precision=self.numerics.precision)
+            if np.isfinite(loss.loss_nats):
+                self._metrics(progress.step, held_out_loss=loss.loss_nats)
+                measured = {
+                    "loss_nats": loss.loss_nats,
+                    "loss_sem": loss.loss_sem,
+                    "bits_per_byte": loss.bits_per_byte,
+                    "held_out_tokens": loss.tokens,
+                    "weights_hash": weights_hash(self.state.model),
+                }
+            else:
+                self.tracker.note(f"diverged: the held-out loss after step {progress.step} is {loss.loss_nats}")
+                status = "diverged"
+        return RunResult.model_validate(
+            {
+                "status": status,
+                "run_key": self.spec.key,
+                "numerics": ", then ".join(progress.numerics_labels),
+                "steps": progress.step,
+                "tokens": progress.step * self.spec.global_batch_tokens,
+                "wall_seconds": self._wall_seconds(),
+                "tokens_per_second": progress.timed_tokens / max(progress.timed_seconds, 1e-9),
+                "resumed": progress.resumed,
+                **measured,
+            }
+        )
+
+    # Between steps
+
+    def _resume(self) -> None:
+        """Go on from the newest checkpoint if there is one; a change of numerics is said and kept."""
+        state, numerics = self.state, self.numerics
+        saved = self.checkpoints.newest(numerics.device)
+        if saved is not None:
+            state.restore(saved)
+            state.note(resumed=state.progress.resumed + 1)
+            self.tracker.note(f"resumed at step {state.progress.step} of {self.spec.steps}")
+        before = state.progress
+        if not before.numerics_keys or before.numerics_keys[-1] != numerics.key:
+            if before.numerics_keys:
+                self.tracker.note(
+                    f"warning: numerics changed at step {before.step} from {before.numerics_labels[-1]} to "
+                    f"{numerics.label} on {numerics.processor}: this run can't be repeated to the bit"
+                )
+            state.note(
+                numerics_keys=(*before.numerics_keys, numerics.key),
+                numerics_labels=(*before.numerics_labels, numerics.label),
+            )
+
+    def _check(self) -> None:
+        bad_step = self.state.first_bad_step()
+        if bad_step is not None:
+            self.state.note(step=bad_step)
+            raise _Diverged(f"the loss or the gradient of step {bad_step} is not a finite number")
+
+    def _report(self, step: int) -> None:
+        self._check()
+        loss, norm = self.state.read()
+        rate = learning_rate(self.spec, step - 1)
+        self._metrics(step, train_loss=loss, gradient_norm=norm, learning_rate=rate)
+
+    def _evaluate(self, step: int) -> None:
+        nats_WT = self.held_out.token_nats(self.state.model, self.quick_windows, precision=self.numerics.precision)
+        if np.isfinite(loss := float(nats_WT.mean(dtype=np.float64))):
+            self._metrics(step, held_out_loss=loss)
+
+    def _metrics(self, step: int, **values: float) -> None:
+        tokens = step * self.spec.global_batch_tokens
+        self.tracker.metrics(step, tokens, float(tokens) * self.flops_per_token, values)
+
+    def _save(self) -> None:
+        self._check()
+        self.state.note(wall_seconds=self._wall_seconds())
+        self.checkpoints.save(self.state.progress.step, self.state.dump())
+        self.last_saved = time.monotonic()
+
+    def _show_progress(self) -> None:
+        now = time.monotonic()
+        if now - self.last_progress < PROGRESS_SECONDS:
+            return
+        self.last_progress = now
+        progress = self.state.progress
+        rate = progress.timed_tokens / max(progress.timed_seconds, 1e-9)
+        self.tracker.progress(progress.step, progress.step * self.spec.global_batch_tokens, rate, self.state.last_loss)
+
+    def _time(self, started: float, *, count: bool) -> None:
+        """Count the step's tokens and seconds, but not those of a part's first step, in which kernels are built."""
+        if count:
+            progress = self.state.progress
+            self.state.note(
+                timed_tokens=progress.timed_tokens + self.spec.global_batch_tokens,
+                timed_seconds=progress.timed_seconds + time.monotonic() - started,
+            )
+
+    def _wall_seconds(self) -> float:
+        return self.wall_before + time.monotonic() - self.part_started
+
+
+def _compiled(function: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
+    # Dynamo gives a function up after eight shapes, and a worker trains more than that one after another.
+    torch.compiler.reset()
+    return torch.compile(function, fullgraph=True, dynamic=False)

@@ -1,0 +1,152 @@
+"""The Llama-style decoder. Notable choices:
+
+- RMSNorm before each block and at the end, with a learned scale; no biases anywhere.
+- Rotary positions (Su et al. 2104.09864), base 10,000, halves rotated against each other as in Llama's released code.
+- SwiGLU feed-forward (Shazeer 2002.05202); its gate and up matrices are one matrix, and so are query, key and value:
+  fewer and larger products. Rows are stacked in that order, so a split along rows gives the usual separate matrices.
+- Causal attention over the whole context through PyTorch's fused kernel; grouped queries where kv_heads < heads.
+- Head tied to the embedding or not, as the shape says; logits in fp32.
+- Initial weights normal with standard deviation 1/sqrt(fan-in), the two matrices that write into the residual stream
+  scaled down by sqrt(2 layers) (GPT-2's scheme made width-aware), norms at one. Drawn from a generator of their own on
+  the CPU, so that a seed gives the same weights on every device.
+
+Shapes: B sequences, T positions, D width, H query heads, K key-value heads, E head width, F feed-forward width,
+V vocabulary, N = B*T tokens.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from scaling.shape import ModelShape
+from trainer.models.linear_cross_entropy import linear_cross_entropy, token_nats
+
+__all__ = ["Llama"]
+
+ROTARY_BASE = 10_000.0
+NORM_EPS = 1e-5
+
+
+def rotary_tables(context: int, head_width: int) -> tuple[Tensor, Tensor]:
+    """(cos_TE, sin_TE) in fp32, both halves of E alike; the first half of sin is negated for :func:`rotate`."""
+    frequency = ROTARY_BASE ** (-torch.arange(0, head_width, 2, dtype=torch.float32) / head_width)
+    angle = torch.outer(torch.arange(context, dtype=torch.float32), frequency)
+    cos, sin = angle.cos(), angle.sin()
+    return torch.cat([cos, cos], dim=-1), torch.cat([-sin, sin], dim=-1)
+
+
+def rotate(x_BHTE: Tensor, cos_TE: Tensor, sin_TE: Tensor) -> Tensor:
+    swapped_BHTE = x_BHTE.roll(x_BHTE.shape[-1] // 2, dims=-1)
+    return x_BHTE * cos_TE + swapped_BHTE * sin_TE
+
+
+def attend(q_BHTE: Tensor, k_BKTE: Tensor, v_BKTE: Tensor) -> Tensor:
+    """Causal attention. On a CPU always in fp32: its kernel's backward takes five times as long in bf16 (measured)."""
+    grouped = q_BHTE.shape[1] != k_BKTE.shape[1]
+    if q_BHTE.is_cuda:
+        return F.scaled_dot_product_attention(q_BHTE, k_BKTE, v_BKTE, is_causal=True, enable_gqa=grouped)
+    with torch.autocast("cpu", enabled=False):
+        q_BHTE, k_BKTE, v_BKTE = q_BHTE.float(), k_BKTE.float(), v_BKTE.float()
+        return F.scaled_dot_product_attention(q_BHTE, k_BKTE, v_BKTE, is_causal=True, enable_gqa=grouped)
+
+
+class Attention(nn.Module):
+    def __init__(self, shape: ModelShape) -> None:
+        super().__init__()
+        self.heads, self.kv_heads, self.head_width = shape.heads, shape.kv_heads, shape.head_width
+        self.qkv_proj = nn.Linear(shape.width, (shape.heads + 2 * shape.kv_heads) * shape.head_width, bias=False)
+        self.o_proj = nn.Linear(shape.width, shape.width, bias=False)
+
+    def forward(self, x_BTD: Tensor, cos_TE: Tensor, sin_TE: Tensor) -> Tensor:
+        B, T, _ = x_BTD.shape
+        H, K = self.heads, self.kv_heads
+        qkv_BATE = self.qkv_proj(x_BTD).view(B, T, H + 2 * K, self.head_width).transpose(1, 2)
+        qk_BATE, v_BKTE = qkv_BATE.split([H + K, K], dim=1)
+        q_BHTE, k_BKTE = rotate(qk_BATE, cos_TE, sin_TE).split([H, K], dim=1)
+        mixed_BHTE = attend(q_BHTE, k_BKTE, v_BKTE)
+        return self.o_proj(mixed_BHTE.transpose(1, 2).reshape(B, T, -1))
+
+
+class FeedForward(nn.Module):
+    def __init__(self, shape: ModelShape) -> None:
+        super().__init__()
+        self.gate_up_proj = nn.Linear(shape.width, 2 * shape.ffn_width, bias=False)
+        self.down_proj = nn.Linear(shape.ffn_width, shape.width, bias=False)
+
+    def forward(self, x_BTD: Tensor) -> Tensor:
+        gate_BTF, up_BTF = self.gate_up_proj(x_BTD).chunk(2, dim=-1)
+        return self.down_proj(F.silu(gate_BTF) * up_BTF)
+
+
+class Layer(nn.Module):
+    def __init__(self, shape: ModelShape) -> None:
+        super().__init__()
+        self.input_layernorm = nn.RMSNorm(shape.width, eps=NORM_EPS)
+        self.self_attn = Attention(shape)
+        self.post_attention_layernorm = nn.RMSNorm(shape.width, eps=NORM_EPS)
+        self.mlp = FeedForward(shape)
+
+    def forward(self, x_BTD: Tensor, cos_TE: Tensor, sin_TE: Tensor) -> Tensor:
+        x_BTD = x_BTD + self.self_attn(self.input_layernorm(x_BTD), cos_TE, sin_TE)
+        return x_BTD + self.mlp(self.post_attention_layernorm(x_BTD))
+
+
+class Llama(nn.Module):
+    """A decoder of the given shape with uninitialised weights: call :meth:`initialise`, or load a state."""
+
+    cos_TE: Tensor
+    sin_TE: Tensor
+
+    def __init__(self, shape: ModelShape) -> None:
+        super().__init__()
+        self.shape = shape
+        self.embed_tokens = nn.Embedding(shape.vocabulary, shape.width)
+        self.layers = nn.ModuleList(Layer(shape) for _ in range(shape.layers))
+        self.norm = nn.RMSNorm(shape.width, eps=NORM_EPS)
+        self.lm_head = nn.Linear(shape.width, shape.vocabulary, bias=False)
+        if shape.tied:
+            self.lm_head.weight = self.embed_tokens.weight
+        cos_TE, sin_TE = rotary_tables(shape.context, shape.head_width)
+        self.register_buffer("cos_TE", cos_TE, persistent=False)
+        self.register_buffer("sin_TE", sin_TE, persistent=False)
+
+    @torch.no_grad()
+    def initialise(self, seed: int) -> None:
+        """Draw all weights from ``seed``, in the order of the parameters' names."""
+        generator = torch.Generator().manual_seed(seed)
+        for name, parameter in self.named_parameters():
+            if parameter.ndim < 2:
+                parameter.fill_(1.0)
+                continue
+            into_residual = name.endswith(("o_proj.weight", "down_proj.weight"))
+            deviation = parameter.shape[1] ** -0.5 / (math.sqrt(2 * self.shape.layers) if into_residual else 1.0)
+            drawn = torch.empty(parameter.shape, dtype=torch.float32).normal_(0.0, deviation, generator=generator)
+            parameter.copy_(drawn)
+
+    def hidden(self, x_BT: Tensor) -> Tensor:
+        """The normed residual stream after the last layer, (B, T, D)."""
+        T = x_BT.shape[1]
+        cos_TE, sin_TE = self.cos_TE[:T], self.sin_TE[:T]
+        x_BTD = self.embed_tokens(x_BT)
+        for layer in self.layers:
+            x_BTD = layer(x_BTD, cos_TE, sin_TE)
+        return self.norm(x_BTD)
+
+    def forward(self, x_BT: Tensor) -> Tensor:
+        """Logits (B, T, V) of the token that follows each position; T is the context at most."""
+        return self.lm_head(self.hidden(x_BT))
+
+    def token_nats(self, x_BT: Tensor, y_BT: Tensor) -> Tensor:
+        """-ln p of each target, fp32, (B, T); without gradients."""
+        h_ND = self.hidden(x_BT).flatten(0, 1)
+        return token_nats(h_ND, self.lm_head.weight, y_BT.flatten()).view_as(y_BT)
+
+    def loss(self, x_BT: Tensor, y_BT: Tensor, hidden: Callable[[Tensor], Tensor] | None = None) -> Tensor:
+        """Mean nats a token, fp32 scalar; ``hidden`` may be a compiled :meth:`hidden`."""
+        h_ND = (hidden or self.hidden)(x_BT).flatten(0, 1)
+        return linear_cross_entropy(h_ND, self.lm_head.weight, y_BT.flatten())

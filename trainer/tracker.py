@@ -1,0 +1,80 @@
+"""What the training loop reports to: it knows this protocol alone; ledgers, screens and servers stand behind it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Protocol
+
+__all__ = ["MetricPoint", "NullTracker", "ProgressReport", "RecordingTracker", "Tracker"]
+
+
+class Tracker(Protocol):
+    """Receives one run's curve, its progress and its remarks, in the order of steps.
+
+    After a resume the loop repeats the points between its last checkpoint and the interruption, with equal values; a
+    tracker that stores them keeps one.
+    """
+
+    def metrics(self, step: int, tokens: int, flops: float, values: Mapping[str, float]) -> None:
+        """Points of the curve after ``step`` steps, ``tokens`` tokens and ``flops`` exact training FLOPs.
+
+        Names: ``train_loss`` and ``held_out_loss`` (nats a token), ``learning_rate``, ``gradient_norm``.
+        """
+
+    def progress(self, step: int, tokens: int, tokens_per_second: float, loss: float) -> None:
+        """How far the run is, for a live display; called every half second at most. ``loss`` is nats a token."""
+
+    def note(self, message: str) -> None:
+        """Something that a person should know, in one line."""
+
+
+class NullTracker:
+    """Forgets everything."""
+
+    def metrics(self, step: int, tokens: int, flops: float, values: Mapping[str, float]) -> None:
+        return
+
+    def progress(self, step: int, tokens: int, tokens_per_second: float, loss: float) -> None:
+        return
+
+    def note(self, message: str) -> None:
+        return
+
+
+@dataclass(frozen=True)
+class MetricPoint:
+    step: int
+    tokens: int
+    flops: float
+    values: Mapping[str, float]
+
+
+@dataclass(frozen=True)
+class ProgressReport:
+    step: int
+    tokens: int
+    tokens_per_second: float
+    loss: float
+
+
+@dataclass
+class RecordingTracker:
+    """Keeps everything in memory, for notebooks and tests."""
+
+    points: list[MetricPoint] = field(default_factory=list)
+    reports: list[ProgressReport] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+    def metrics(self, step: int, tokens: int, flops: float, values: Mapping[str, float]) -> None:
+        self.points.append(MetricPoint(step, tokens, flops, dict(values)))
+
+    def progress(self, step: int, tokens: int, tokens_per_second: float, loss: float) -> None:
+        self.reports.append(ProgressReport(step, tokens, tokens_per_second, loss))
+
+    def note(self, message: str) -> None:
+        self.notes.append(message)
+
+    def curve(self, name: str) -> dict[int, float]:
+        """The values of one metric by step; of a repeated step the last."""
+        return {point.step: point.values[name] for point in self.points if name in point.values}
