@@ -1,7 +1,7 @@
 """What each figure shows, once: Matplotlib, Plotly and the report all draw from these values.
 
-N parameters, D training tokens, C training FLOPs, L held-out loss in nats a token. Arrays are float64; a bound that does
-not exist is NaN. Intervals are at the fit's level.
+N parameters, D training tokens, C training FLOPs, L held-out loss in nats a token. Arrays are float64; a bound that
+does not exist is NaN. Intervals are at the fit's level.
 """
 
 from __future__ import annotations
@@ -10,12 +10,13 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 from scipy.stats import norm
 
 from analysis.study_view import StudyView
 from scaling.fit import Fit, IsoflopOptimum, ParametricFit
 from scaling.laws.chinchilla import CHINCHILLA
+from scaling.published import published_optima
 from scaling.record import Interval
 
 __all__ = ["Allocation", "AllocationLine", "Band", "HoldOut", "Isoflop", "IsoflopLine", "LossAgainstCompute",
@@ -23,6 +24,9 @@ __all__ = ["Allocation", "AllocationLine", "Band", "HoldOut", "Isoflop", "Isoflo
            "predicted_actual"]  # fmt: skip
 
 Floats = NDArray[np.float64]
+
+SHORT_NAMES = {"hoffmann": "Hoffmann", "besiroglu": "Besiroglu", "kaplan": "Kaplan", "twenty": "D = 20 N"}
+"""Published laws by the names that fit beside a line."""
 
 _LINE_POINTS = 60
 _CURVE_POINTS = 12_000
@@ -141,10 +145,12 @@ def loss_against_compute(view: StudyView) -> LossAgainstCompute:
     fitted = view.fitted
     hold_out = _hold_out(view)
     lowest, highest = view.fit.fitted_range.flops
-    beyond = 2 * (hold_out.flops if hold_out else highest)
+    beyond = 4 * (hold_out.flops if hold_out else highest)
     return LossAgainstCompute(
         curves=_curves(view),
-        sizes=np.unique(np.concatenate([_column(fitted, view.params_column), _column(view.held_out, view.params_column)])),
+        sizes=np.unique(
+            np.concatenate([_column(fitted, view.params_column), _column(view.held_out, view.params_column)])
+        ),
         params=_column(fitted, view.params_column),
         flops=_column(fitted, view.flops_column),
         loss=_column(fitted, "loss_nats"),
@@ -176,7 +182,7 @@ def isoflop(view: StudyView) -> Isoflop | None:
     frontier = _frontier(view, budgets)
     path = None
     if frontier is not None:
-        best, _ = CHINCHILLA.optimum(_theta(view.fit.parametric), budgets, _flops_per_param_token(view))
+        best, _ = CHINCHILLA.optimum(_theta(view.fit.parametric), budgets, view.fit.flops_per_param_token)
         path = Band(best, frontier.estimate, frontier.low, frontier.high)
     return Isoflop(tuple(lines), path)
 
@@ -233,15 +239,6 @@ def _draws(fit: ParametricFit) -> Floats:
     return np.array(fit.draws, dtype=np.float64).reshape(-1, len(fit.parameters))[:, order]
 
 
-def _flops_per_param_token(view: StudyView) -> float:
-    """C / (N·D) of the fitted runs: 6 under the 6ND convention, its median over the runs under exact counting."""
-    if view.fit.flops_convention == "6nd":
-        return 6.0
-    rows = view.fitted
-    flops, params, tokens = (_column(rows, name) for name in (view.flops_column, view.params_column, "tokens"))
-    return float(np.median(flops / (params * tokens)))
-
-
 def _bounds(draws: Floats, level: float) -> tuple[Floats, Floats]:
     """Quantiles of draws (R, n) over R; NaN without draws."""
     if not len(draws):
@@ -256,7 +253,7 @@ def _frontier(view: StudyView, flops: Floats) -> Band | None:
     parametric = view.fit.parametric
     if parametric.status != "ok":
         return None
-    per_token = _flops_per_param_token(view)
+    per_token = view.fit.flops_per_param_token
     best = CHINCHILLA.optimum(_theta(parametric), flops, per_token)
     estimate = CHINCHILLA.predict(_theta(parametric), *best)
     draws = np.stack([CHINCHILLA.predict(draw, *best) for draw in _draws(parametric)] or [np.full(flops.size, np.nan)])
@@ -275,13 +272,13 @@ def _parametric_line(view: StudyView, flops: Floats) -> AllocationLine | None:
     parametric = view.fit.parametric
     if parametric.status != "ok":
         return None
-    per_token = _flops_per_param_token(view)
+    per_token = view.fit.flops_per_param_token
     params, tokens = CHINCHILLA.optimum(_theta(parametric), flops, per_token)
     draws = _draws(parametric)
     params_draws, tokens_draws = CHINCHILLA.optimum(draws, flops, per_token)
     return AllocationLine(
         "parametric",
-        "parametric (approach 3)",
+        "parametric",
         Band(flops, params, *_bounds(params_draws, view.fit.level)),
         Band(flops, tokens, *_bounds(tokens_draws, view.fit.level)),
     )
@@ -301,14 +298,22 @@ def _isoflop_line(fit: Fit, flops: Floats) -> AllocationLine | None:
     low, high = _bounds(params_draws, fit.level)
     return AllocationLine(
         "isoflop",
-        "iso-FLOP (approach 2)",
+        "iso-FLOP",
         Band(flops, params, low, high),
         Band(flops, tokens, tokens * params / high, tokens * params / low),
     )
 
 
 def _published_lines(flops: Floats) -> list[AllocationLine]:
-    return []
+    missing = np.full(flops.size, np.nan)
+    found = [published_optima(float(each)) for each in flops]
+    lines = []
+    for law in zip(*found, strict=True):
+        params, tokens = np.array([o.params for o in law]), np.array([o.tokens for o in law])
+        name = SHORT_NAMES.get(law[0].key, law[0].name)
+        bands = Band(flops, params, missing, missing), Band(flops, tokens, missing, missing)
+        lines.append(AllocationLine("published", name, *bands))
+    return lines
 
 
 def _hold_out(view: StudyView) -> HoldOut | None:
@@ -351,4 +356,8 @@ def _curves(view: StudyView) -> tuple[LossCurve, ...]:
 
 def _thin(count: int, most: int) -> NDArray[np.intp]:
     """At most ``most`` of ``count`` positions, evenly spaced, the first and last among them."""
-    return np.unique(np.linspace(0, count - 1, min(count, most)).round().astype(np.intp)) if count else np.zeros(0, np.intp)
+    return (
+        np.unique(np.linspace(0, count - 1, min(count, most)).round().astype(np.intp))
+        if count
+        else np.zeros(0, np.intp)
+    )

@@ -48,8 +48,8 @@ class PlanRow:
 class StudyView:
     """One study and its answers.
 
-    ``observations`` is the table of :mod:`scaling.observation` with both roles, ``fit`` and ``hold-out``; ``curves`` has
-    ``CURVE_COLUMNS`` and may be empty. ``verdict`` None lets the report compose its sentence from the recommendation.
+    ``observations`` is the table of :mod:`scaling.observation` with both roles, ``fit`` and ``hold-out``; ``curves``
+    has ``CURVE_COLUMNS`` and may be empty. ``verdict`` None lets the report compose its own sentence.
     Raises ``UserError`` where a table lacks a column.
     """
 

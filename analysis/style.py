@@ -1,4 +1,4 @@
-"""How every picture looks: colours that survive colour blindness and grey print, ticks on log axes, labels that never meet.
+"""How every picture looks: colours that survive colour blindness and grey print, log ticks, labels that never meet.
 
 Categories take the palette of Okabe and Ito (Color Universal Design, 2008); ordered quantities take viridis or cividis,
 cut short of their palest end. Nothing is told by colour alone: markers and line styles vary with it.
@@ -23,9 +23,27 @@ from numpy.typing import ArrayLike, NDArray
 
 from scaling.quantity import format_count
 
-__all__ = ["COLUMN_INCHES", "INK", "MARKERS", "MUTED", "PAGE_INCHES", "Role", "count_label", "label_line_ends", "log_axis",
-           "log_ticks", "loss_label", "new_figure", "ordered_colours", "power_label", "powers_of_ten", "rc", "role",
-           "spread"]  # fmt: skip
+__all__ = [
+    "COLUMN_INCHES",
+    "INK",
+    "MARKERS",
+    "MUTED",
+    "PAGE_INCHES",
+    "PLOTLY_MARKERS",
+    "Role",
+    "count_label",
+    "label_line_ends",
+    "log_axis",
+    "log_ticks",
+    "loss_label",
+    "new_figure",
+    "ordered_colours",
+    "power_label",
+    "powers_of_ten",
+    "rc",
+    "role",
+    "spread",
+]
 
 COLUMN_INCHES = 3.4
 """Width of one column of a two-column paper."""
@@ -35,12 +53,19 @@ PAGE_INCHES = 7.0
 INK = "#1b1f24"
 MUTED = "#5d6670"
 GRID = "#e4e7ea"
-MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "p")
+_PALEST = {"viridis": 0.78, "cividis": 0.6}
+MARKERS = ("o", "s", "^", "D", "v", "p", "<", "h", ">", "8")
+
+PLOTLY_MARKERS = (
+    "circle", "square", "triangle-up", "diamond", "triangle-down", "pentagon", "triangle-left", "hexagon",
+    "triangle-right", "octagon",
+)  # fmt: skip
+"""The same shapes in the same order, by Plotly's names."""
 
 
 @dataclass(frozen=True)
 class Role:
-    """The look of one kind of thing, the same in every figure; ``dash`` in Plotly's words, ``linestyle`` in Matplotlib's."""
+    """The look of one kind of thing, the same in every figure; ``dash`` is Plotly's word for ``linestyle``."""
 
     colour: str
     dark_colour: str
@@ -65,11 +90,16 @@ def role(name: str) -> Role:
     return _ROLES[name]
 
 
-def ordered_colours(values: ArrayLike, colour_map: str = "viridis") -> list[str]:
-    """One hex colour a value, dark for the lowest and never paler than 85% of the map, spaced by log value."""
+def ordered_colours(values: ArrayLike, colour_map: str = "viridis", *, dark_page: bool = False) -> list[str]:
+    """One hex colour a value, dark for the lowest spaced by log value; the maps' pale ends are cut off.
+
+    On a dark page the dark ends are cut off instead.
+    """
     logs = np.log(np.asarray(values, dtype=np.float64))
     span = np.ptp(logs) if logs.size else 0.0
-    shares = 0.85 * (logs - logs.min()) / span if span > 0 else np.full(logs.size, 0.35)
+    first, last = (0.38, 0.97) if dark_page else (0.0, _PALEST[colour_map])
+    places = (logs - logs.min()) / span if span > 0 else np.full(logs.size, 0.5)
+    shares = first + (last - first) * places
     return [to_hex(c) for c in matplotlib.colormaps[colour_map](shares)]
 
 
@@ -152,7 +182,7 @@ def loss_label(value: float) -> str:
 
 
 def log_ticks(low: float, high: float, most: int = 6) -> NDArray[np.float64]:
-    """At most ``most`` round values inside [low, high]: powers of ten over decades, 1-2-5 over one, even steps below."""
+    """At most ``most`` round values inside [low, high]: powers of ten, 1-2-5 over a decade, even steps below."""
     decades = math.log10(high / low)
     exponents = np.arange(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
     for mantissas, stride in [((1, 2, 5), 1), ((1, 3), 1), *(((1,), stride) for stride in range(1, 12))]:
@@ -205,7 +235,11 @@ def spread(positions: ArrayLike, gap: float) -> NDArray[np.float64]:
 
 
 def label_line_ends(
-    axes: Axes, ends: Sequence[tuple[float, float, str, str]], *, gap_points: float | None = None, size: float | None = None
+    axes: Axes,
+    ends: Sequence[tuple[float, float, str, str]],
+    *,
+    gap_points: float | None = None,
+    size: float | None = None,
 ) -> None:
     """Text right of each line's last point (x, y, text, colour), moved apart vertically where it would overlap.
 

@@ -12,8 +12,16 @@ from pydantic import Field
 from scaling.observation import FlopsConvention, ParamsConvention
 from scaling.record import Interval, Record, content_hash
 
-__all__ = ["Diagnostic", "Fit", "FittedRange", "IsoflopFit", "IsoflopOptimum", "ObservationCounts", "ParametricFit",
-           "RejectedRow"]
+__all__ = [
+    "Diagnostic",
+    "Fit",
+    "FittedRange",
+    "IsoflopFit",
+    "IsoflopOptimum",
+    "ObservationCounts",
+    "ParametricFit",
+    "RejectedRow",
+]
 
 
 class RejectedRow(Record):
@@ -42,9 +50,11 @@ class ParametricFit(Record):
     huber_delta: float = 1e-3
     residual_sd: float | None = Field(default=None, description="robust SD of log loss around the law")
     model_sd_per_decade: float | None = Field(
-        default=None, description="SD of log loss that each decade of extrapolation adds, from the back-test")
+        default=None, description="SD of log loss that each decade of extrapolation adds, from the back-test"
+    )
     draws: tuple[tuple[float, ...], ...] = Field(
-        default=(), description="bootstrap draws of the parameters, in the order of ``parameters``")
+        default=(), description="bootstrap draws of the parameters, in the order of ``parameters``"
+    )
 
 
 class IsoflopOptimum(Record):
@@ -57,7 +67,8 @@ class IsoflopOptimum(Record):
     tokens: Interval | None = None
     loss: Interval | None = None
     polynomial: tuple[float, float, float] | None = Field(
-        default=None, description="loss = p0 + p1 x + p2 x^2 with x = ln(params)")
+        default=None, description="loss = p0 + p1 x + p2 x^2 with x = ln(params)"
+    )
 
 
 class IsoflopFit(Record):
@@ -71,7 +82,8 @@ class IsoflopFit(Record):
     d_coefficient: Interval | None = None
     optima: tuple[IsoflopOptimum, ...] = ()
     draws: tuple[tuple[float, float], ...] = Field(
-        default=(), description="bootstrap draws of (ln k, a) of N* = k * C^a")
+        default=(), description="bootstrap draws of (ln k, a) of N* = k * C^a"
+    )
 
 
 class Diagnostic(Record):
@@ -99,7 +111,8 @@ class Fit(Record):
     params_convention: ParamsConvention
     flops_convention: FlopsConvention
     flops_per_param_token: float = Field(
-        default=6.0, description="c of C = c N D: 6 under 6nd, else the median of flops / (N D) over the fitted runs")
+        default=6.0, description="c of C = c N D: 6 under 6nd, else the median of flops / (N D) over the fitted runs"
+    )
     fitted_range: FittedRange
     parametric: ParametricFit
     isoflop: IsoflopFit

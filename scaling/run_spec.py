@@ -59,11 +59,13 @@ class RunSpec(Record):
     @model_validator(mode="after")
     def _whole_steps(self) -> RunSpec:
         if self.global_batch_tokens % self.shape.context:
-            raise ValueError(f"global_batch_tokens {self.global_batch_tokens} is not a multiple of context "
-                             f"{self.shape.context}")
+            raise ValueError(
+                f"global_batch_tokens {self.global_batch_tokens} is not a multiple of context {self.shape.context}"
+            )
         if self.tokens % self.global_batch_tokens:
-            raise ValueError(f"tokens {self.tokens} is not a multiple of global_batch_tokens "
-                             f"{self.global_batch_tokens}")
+            raise ValueError(
+                f"tokens {self.tokens} is not a multiple of global_batch_tokens {self.global_batch_tokens}"
+            )
         if self.schedule.warmup_tokens + self.schedule.cooldown_tokens > self.tokens:
             raise ValueError("warmup_tokens and cooldown_tokens together exceed tokens")
         return self

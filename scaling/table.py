@@ -117,7 +117,7 @@ def _number(cell: object) -> float:
 
 
 def _shown(cell: object) -> str:
-    text = str(cell).strip().replace("\n", " ")
+    text = f"{cell:g}" if isinstance(cell, float) else " ".join(str(cell).split())
     return text if len(text) <= 20 else text[:20] + "…"
 
 

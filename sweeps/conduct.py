@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import pandas as pd
-from scaling.hyperparameters import LearningRateLaw
+from scaling.hyperparameters import LearningRateLaw, fixed_rate
 from scaling.recommend import StudyContext, recommend
 from trainer.loop.calibration import calibrate
 
@@ -27,13 +27,17 @@ from sweeps.executors.local import LocalExecutor, usable_cores
 from sweeps.ledger import Ledger, PlannedRun, RunRow, Stage
 from sweeps.observations import curves, observations
 from sweeps.plan import Plan, design_for, design_for_minutes, make_plan, run_spec
-from sweeps.probe import fixed_rate, probe_result, probe_runs
+from sweeps.probe import probe_result, probe_runs
 from sweeps.study import Study
-from sweeps.workspace import Workspace, write_whole
+from sweeps.workspace import Workspace, cache_folder, write_whole
 from trainer.data.prepare import prepare
 from trainer.data.shards import Corpus
 
 __all__ = ["Conductor", "Progress", "StudyResult"]
+
+
+NOMINAL_FLOPS_PER_SECOND = 4e10
+"""What a core of 2020s CPUs does on shapes of 1e5 parameters; only to guess what is worth calibrating."""
 
 
 class Progress(Protocol):
@@ -117,9 +121,15 @@ class Conductor:
         sequences = settings.global_batch_tokens // self.study.model.context
         # The shapes to calibrate follow from the budget, and a budget in minutes from the calibration: the ladder of a
         # nominal design is close enough to measure, since speeds are interpolated between shapes.
-        nominal = design_for(self.study, budget.flops or 1e10 * 60 * (budget.minutes or 1) * self.workers)
-        calibration = calibrate(nominal.shapes, sequences, progress=self.progress.step)
-        numerics = calibration.choose(total_seconds=None)
+        nominal = design_for(
+            self.study, budget.flops or NOMINAL_FLOPS_PER_SECOND * 60 * (budget.minutes or 1) * self.workers
+        )
+        seconds = nominal.flops / NOMINAL_FLOPS_PER_SECOND
+        calibration = calibrate(
+            nominal.shapes, sequences, cache=cache_folder() / "calibration.json", progress=self.progress.step,
+            planned_seconds=seconds,
+        )  # fmt: skip
+        numerics = calibration.choose(seconds)
         design = nominal
         if budget.minutes is not None:
             design = design_for_minutes(
@@ -257,6 +267,7 @@ class Conductor:
 
     def context(self, plan: Plan, rates: LearningRateLaw) -> StudyContext:
         model = self.study.model
+        largest = max(plan.sweep, key=lambda planned: (planned.point.flops, planned.point.tokens)).point
         return StudyContext(
             architecture=model.architecture,
             vocabulary=self.study.corpus.vocabulary,
@@ -266,7 +277,11 @@ class Conductor:
             tokenizer_key=plan.corpus.tokenizer_key,
             held_out_tokens=plan.evaluation_tokens,
             unique_tokens=plan.corpus.train_tokens,
+            bytes_per_token=plan.corpus.bytes_per_token,
             learning_rate_law=rates,
+            anchor_batch_tokens=self.study.hyperparameters.global_batch_tokens,
+            anchor_tokens=largest.tokens,
+            weight_decay=self.study.hyperparameters.weight_decay,
             seed=self.study.seed,
         )
 

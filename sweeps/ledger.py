@@ -23,7 +23,7 @@ import psutil
 import sqlalchemy as sa
 from sqlalchemy.dialects.sqlite import insert
 
-from scaling import architectures
+from scaling.architectures import training_flops
 from scaling.errors import UserError
 from scaling.forecast import Forecast, Outcome
 from scaling.record import Record, content_hash
@@ -254,9 +254,7 @@ class Ledger:
         """Make ``runs`` part of ``study``; runs that the workspace already has, in any state, are not planned anew."""
         with self._engine.begin() as db:
             for run in runs:
-                flops = float(run.spec.tokens) * architectures.get(
-                    run.spec.shape.architecture
-                ).training_flops_per_token(run.spec.shape)
+                flops = training_flops(run.spec.shape, run.spec.tokens)
                 db.execute(
                     insert(_runs)
                     .values(key=run.spec.key, spec=run.spec.model_dump(mode="json"), flops=flops)

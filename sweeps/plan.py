@@ -25,8 +25,8 @@ from trainer.loop.numerics import Numerics
 __all__ = ["Plan", "PlannedCorpus", "PlannedPoint", "ProbePoint", "make_plan", "run_spec"]
 
 MAX_HELD_OUT_TOKENS = 65_536
-PROBE_RATES = (1e-3, 2e-3, 4e-3, 8e-3, 1.6e-2)
-"""A factor of two apart: the valley is flat enough that a parabola through five such points finds its bottom."""
+PROBE_RATES = (2e-3, 4e-3, 8e-3, 1.6e-2, 3.2e-2, 6.4e-2)
+"""A factor of two apart: the valley is flat enough that a parabola through the best of them finds its bottom."""
 
 
 class PlannedCorpus(Record):
@@ -185,7 +185,7 @@ def design_for_minutes(
 def _probe(
     study: Study, design: IsoflopDesign, flops: float, calibration: Calibration, numerics: Numerics
 ) -> list[ProbePoint]:
-    """Five rates at two sizes of the smallest budget's line, its second smallest and its second largest."""
+    """Each rate at two sizes of the smallest budget's line, its second smallest and its second largest."""
     if study.hyperparameters.learning_rate != "probe":
         return []
     line = sorted((p for p in design.points if p.budget == flops), key=lambda p: p.params.total)

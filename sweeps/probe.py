@@ -10,14 +10,15 @@ from collections.abc import Sequence
 
 from scaling.hyperparameters import LearningRateLaw, Valley, fit_valley, law_from_probe
 
-from scaling import architectures
+from scaling.architectures import total_params
 from scaling.errors import UserError
+from scaling.quantity import format_count
 from scaling.record import Record
 from sweeps.ledger import Ledger, PlannedRun
 from sweeps.plan import Plan, run_spec
 from sweeps.study import Study
 
-__all__ = ["ProbeResult", "fixed_rate", "probe_result", "probe_runs"]
+__all__ = ["ProbeResult", "probe_result", "probe_runs"]
 
 
 class ProbeResult(Record):
@@ -33,18 +34,10 @@ def probe_runs(study: Study, plan: Plan) -> list[PlannedRun]:
         PlannedRun(
             spec=run_spec(study, plan, p.shape, p.tokens, p.learning_rate, study.seed),
             stage="probe",
-            label=f"probe {_total(p.shape)} lr {p.learning_rate:g}",
+            label=f"probe {format_count(total_params(p.shape))} lr {p.learning_rate:g}",
         )
         for p in plan.probe
     ]
-
-
-def _total(shape: object) -> str:
-    from scaling.quantity import format_count
-    from scaling.shape import ModelShape
-
-    assert isinstance(shape, ModelShape)
-    return format_count(architectures.get(shape.architecture).count_parameters(shape).total)
 
 
 def probe_result(ledger: Ledger, study: str) -> ProbeResult:
@@ -55,8 +48,7 @@ def probe_result(ledger: Ledger, study: str) -> ProbeResult:
     by_size: dict[int, list[tuple[float, float]]] = {}
     for run in ledger.runs(study, "probe"):
         if run.state == "finished" and run.loss is not None:
-            total = architectures.get(run.spec.shape.architecture).count_parameters(run.spec.shape).total
-            by_size.setdefault(total, []).append((run.spec.optimizer.learning_rate, run.loss))
+            by_size.setdefault(total_params(run.spec.shape), []).append((run.spec.optimizer.learning_rate, run.loss))
     valleys = [
         (total, fit_valley(*_columns(sorted(points)))) for total, points in sorted(by_size.items()) if len(points) >= 3
     ]

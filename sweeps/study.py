@@ -40,10 +40,10 @@ class Question(Record):
 
 class CorpusSettings(Record):
     source: str = "starter"
-    vocabulary: int = Field(default=2048, ge=257, le=1_000_000)
-    held_out: float = Field(default=0.02, gt=0, lt=0.5)
+    vocabulary: int = Field(default=1024, ge=257, le=1_000_000)
+    held_out: float = Field(default=0.05, gt=0, lt=0.5)
     text_key: str = "text"
-    cut_bytes: int = Field(default=16_384, ge=256)
+    cut_bytes: int = Field(default=4096, ge=256)
 
 
 class ModelSettings(Record):
@@ -71,14 +71,14 @@ class Design(Record):
     ratio: float = Field(default=2.2, gt=1.2, le=100)
     sizes: int = Field(default=5, ge=4, le=20)
     size_step: float = Field(default=1.7, gt=1.1, le=10)
-    tokens_per_param: float = Field(default=12, gt=0)
+    tokens_per_param: float = Field(default=9, gt=0)
     hold_out: float = Field(default=4.2, ge=4, le=1000)
     replicates: int = Field(default=2, ge=1, le=10)
 
 
 class Hyperparameters(Record):
     learning_rate: Literal["probe"] | Annotated[float, Field(gt=0, lt=1)] = "probe"
-    global_batch_tokens: int = Field(default=2048, ge=16)
+    global_batch_tokens: int = Field(default=512, ge=16)
     weight_decay: float = Field(default=0.1, ge=0, lt=10)
     warmup: float = Field(default=0.1, ge=0, le=0.5)
     cooldown: float = Field(default=0.2, ge=0, le=0.5)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from scaling.errors import UserError
 
-__all__ = ["Workspace", "shown", "write_whole"]
+__all__ = ["Workspace", "cache_folder", "shown", "write_whole"]
 
 
 def write_whole(path: Path, content: str | bytes) -> None:
@@ -29,6 +29,11 @@ def write_whole(path: Path, content: str | bytes) -> None:
     except BaseException:
         Path(temporary).unlink(missing_ok=True)
         raise
+
+
+def cache_folder() -> Path:
+    """Where what belongs to the machine and not to a workspace is kept (the XDG convention): calibration, kernels."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "lossfrontier"
 
 
 def shown(path: Path) -> str:

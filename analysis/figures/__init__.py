@@ -1,0 +1,1 @@
+"""Figures for print: Matplotlib, one figure a file; ``gallery.draw_all`` writes them all."""

@@ -22,7 +22,7 @@ def draw(data: Allocation, width_inches: float) -> Figure:
     figure = new_figure(width_inches, width_inches * (1.55 if narrow else 0.5))
     panels = figure.subplots(2, 1, sharex=True) if narrow else figure.subplots(1, 2)
     for axes, quantity in zip(panels, ("params", "tokens"), strict=True):
-        _panel(axes, data, quantity, most_ticks=6)
+        _panel(axes, data, quantity, most_ticks=6 if narrow else 5)
     panels[0].set_ylabel("optimal parameters N*")
     panels[1].set_ylabel("optimal tokens D*")
     if narrow:
@@ -43,7 +43,7 @@ def _panel(axes: Axes, data: Allocation, quantity: str, most_ticks: int) -> None
     everything = np.concatenate([np.concatenate([b.estimate, b.low, b.high]) for b in own])
     everything = np.concatenate([everything, *[b.estimate for _, b in bands]])
     everything = everything[np.isfinite(everything) & (everything > 0)]
-    log_axis(axes.xaxis, float(x[0]) / 1.5, float(x[-1]) * 1.2, power_label, most_ticks)
+    log_axis(axes.xaxis, float(x[0]) / 1.5, float(x[-1]) * 1.2, power_label, most=4)
     log_axis(axes.yaxis, float(everything.min()) / 1.5, float(everything.max()) * 1.5, count_label, most_ticks)
     ends: list[tuple[float, float, str, str]] = []
     published = 0

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import io
-import os
-import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,8 +15,9 @@ from analysis import figure_data
 from analysis.figures import allocation, isoflop, loss_against_compute, predicted_actual
 from analysis.study_view import StudyView
 from analysis.style import PAGE_INCHES, rc
+from sweeps.workspace import write_whole
 
-__all__ = ["FIGURES", "FigureKind", "figure_bytes", "rendered", "write_figures"]
+__all__ = ["FIGURES", "FigureKind", "draw_all", "figure_bytes", "rendered"]
 
 DPI = 200
 
@@ -38,8 +37,9 @@ FIGURES: tuple[FigureKind, ...] = (
     FigureKind(
         "loss_against_compute",
         "Loss against compute",
-        "Held-out loss of every run as it trained. The line is the least loss the fitted law sees at each compute, dashed "
-        "beyond the fitted runs, with its {level} interval; the star is the hold-out, the bar the forecast made before it ran.",
+        "Held-out loss of every run as it trained. The line is the least loss the fitted law sees at each compute, "
+        "dashed beyond the fitted runs, with its {level} interval; the star is the hold-out, the bar the forecast made "
+        "before it ran.",
         figure_data.loss_against_compute,
         loss_against_compute.draw,
     ),
@@ -47,23 +47,24 @@ FIGURES: tuple[FigureKind, ...] = (
         "isoflop",
         "Iso-FLOP lines",
         "Each line spends one budget on models of different size. Diamonds mark the fitted minima with their {level} "
-        "intervals; a hollow diamond is a line without a usable minimum. Dashed: where the parametric law has its optimum.",
+        "intervals; a hollow diamond is a line without a usable minimum. Dashed: where the parametric law has its "
+        "optimum.",
         figure_data.isoflop,
         isoflop.draw,
     ),
     FigureKind(
         "allocation",
         "Optimal parameters and tokens",
-        "N* and D* by both estimators with {level} bands, solid where runs were fitted (shaded) and dashed beyond, out to "
-        "the target. In grey, laws published for other data, tokenizers and architectures.",
+        "N* and D* by both estimators with {level} bands, solid where runs were fitted (shaded) and dashed beyond, out "
+        "to the target. In grey, laws published for other data, tokenizers and architectures.",
         figure_data.allocation,
         allocation.draw,
     ),
     FigureKind(
         "predicted_actual",
         "Predicted against actual",
-        "The parametric law's loss beside each run's, and its relative error against compute. The star is the hold-out, "
-        "whose bar is the {level} interval registered before it ran; no fit has seen it.",
+        "The parametric law's loss beside each run's, and its relative error against compute; colours and markers rise "
+        "with N. The star is the hold-out, whose bar is the {level} interval registered before it ran.",
         figure_data.predicted_actual,
         predicted_actual.draw,
     ),
@@ -88,21 +89,12 @@ def figure_bytes(figure: Figure, file_format: str, width_inches: float = PAGE_IN
     return buffer.getvalue()
 
 
-def write_figures(view: StudyView, folder: Path, width_inches: float = PAGE_INCHES) -> list[Path]:
+def draw_all(view: StudyView, folder: Path, width_inches: float = PAGE_INCHES) -> list[Path]:
     """PNG and SVG of each figure under ``folder``, each file whole by rename; returns their paths."""
-    folder.mkdir(parents=True, exist_ok=True)
     paths = []
     for kind, figure in rendered(view, width_inches):
         for file_format in ("png", "svg"):
             path = folder / f"{kind.name}.{file_format}"
-            _write_whole(path, figure_bytes(figure, file_format, width_inches))
+            write_whole(path, figure_bytes(figure, file_format, width_inches))
             paths.append(path)
     return paths
-
-
-def _write_whole(path: Path, content: bytes) -> None:
-    with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    Path(file.name).replace(path)

@@ -5,10 +5,21 @@ from __future__ import annotations
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 
 from analysis.figure_data import Isoflop, IsoflopLine
-from analysis.style import MARKERS, MUTED, count_label, label_line_ends, log_axis, loss_label, new_figure
-from analysis.style import ordered_colours, power_label, role  # fmt: skip
+from analysis.style import (
+    MARKERS,
+    MUTED,
+    count_label,
+    label_line_ends,
+    log_axis,
+    loss_label,
+    new_figure,
+    ordered_colours,
+    power_label,
+    role,
+)
 from scaling.record import Interval
 
 __all__ = ["draw", "limits"]
@@ -22,6 +33,8 @@ def limits(data: Isoflop) -> tuple[tuple[float, float], tuple[float, float]]:
     lows = [value for bound in bounds if (value := bound.low) is not None]
     low, high = min([float(losses.min()), *lows]), float(losses.max())
     margin = (high / low) ** 0.06
+    if any(line.optimum.status != "ok" for line in data.lines):
+        low /= margin  # room for the words below a rejected line
     return (float(params.min()) / 1.25, float(params.max()) * 1.25), (low / margin, high * margin)
 
 
@@ -42,13 +55,21 @@ def draw(data: Isoflop, width_inches: float) -> Figure:
     axes.set_xlabel("parameters N")
     axes.set_ylabel("held-out loss (nats per token)")
     ends = [
-        (float(line.params[-1]), float(line.loss[-1]), f"{power_label(line.optimum.flops)} FLOPs", colour)
+        (*_end(line, loss_limits), f"{power_label(line.optimum.flops)} FLOPs", colour)
         for line, colour in zip(data.lines, colours, strict=True)
         if line.params.size
     ]
     label_line_ends(axes, ends)
-    _key(axes, data)
+    _key(figure, data)
     return figure
+
+
+def _end(line: IsoflopLine, loss_limits: tuple[float, float]) -> tuple[float, float]:
+    """Where the line leaves the figure on its right."""
+    inside = np.flatnonzero((line.curve_loss > loss_limits[0]) & (line.curve_loss < loss_limits[1]))
+    if not inside.size:
+        return float(line.params[-1]), float(line.loss[-1])
+    return float(line.curve_params[inside[-1]]), float(line.curve_loss[inside[-1]])
 
 
 def _line(axes: Axes, line: IsoflopLine, colour: str, marker: str, loss_limits: tuple[float, float]) -> None:
@@ -90,16 +111,13 @@ def _minimum(axes: Axes, line: IsoflopLine, colour: str) -> None:
         )  # fmt: skip
 
 
-def _key(axes: Axes, data: Isoflop) -> None:
-    """What the diamonds and the dashed path are, in the corner that U-shaped lines leave empty."""
+def _key(figure: Figure, data: Isoflop) -> None:
+    """What the diamonds and the dashed path are, above the lines, where nothing can lie below the words."""
     entries = []
     if any(line.optimum.status == "ok" for line in data.lines):
-        entries.append(
-            axes.plot([], [], marker="D", linestyle="", color=role("isoflop").colour, label="minimum, with interval")[0]
-        )
+        entries.append(Line2D([], [], marker="D", linestyle="", color=role("isoflop").colour, label="fitted minimum"))
     if data.path is not None:
-        entries.append(
-            axes.plot([], [], color=role("parametric").colour, linestyle=(0, (4, 2)), label="optimum of the parametric law")[0]
-        )
+        look = role("parametric")
+        entries.append(Line2D([], [], color=look.colour, linestyle=(0, (4, 2)), label="optimum of the parametric law"))
     if entries:
-        axes.legend(handles=entries, loc="lower left", labelcolor=MUTED, borderaxespad=0.2, labelspacing=0.3)
+        figure.legend(handles=entries, loc="outside upper left", labelcolor=MUTED, ncols=2, borderaxespad=0.1)

@@ -1,4 +1,4 @@
-"""Loss against training compute: every run's curve, the fitted frontier below them, the hold-out beside its forecast."""
+"""Loss against training compute: every run's curve, the fitted frontier, the hold-out beside its forecast."""
 
 from __future__ import annotations
 
@@ -9,7 +9,17 @@ from matplotlib.lines import Line2D
 from numpy.typing import NDArray
 
 from analysis.figure_data import LossAgainstCompute
-from analysis.style import INK, MARKERS, count_label, log_axis, loss_label, new_figure, ordered_colours, power_label, role
+from analysis.style import (
+    INK,
+    MARKERS,
+    count_label,
+    log_axis,
+    loss_label,
+    new_figure,
+    ordered_colours,
+    power_label,
+    role,
+)
 
 __all__ = ["draw", "loss_limits"]
 
@@ -17,7 +27,7 @@ _LEGEND_SIZES = 8
 
 
 def loss_limits(data: LossAgainstCompute) -> tuple[float, float]:
-    """The range of loss worth seeing: from below the frontier to somewhat above the runs' ends, not their beginnings."""
+    """The losses worth seeing: from below the frontier to somewhat above the runs' ends, not their beginnings."""
     ends = data.loss if data.hold_out is None else np.append(data.loss, data.hold_out.losses)
     floor = ends if data.frontier is None else np.append(ends, data.frontier.low[np.isfinite(data.frontier.low)])
     if data.hold_out is not None and data.hold_out.forecast is not None:
@@ -33,7 +43,6 @@ def draw(data: LossAgainstCompute, width_inches: float) -> Figure:
     colours = dict(zip(data.sizes, ordered_colours(data.sizes), strict=True))
     markers = {size: MARKERS[i % len(MARKERS)] for i, size in enumerate(data.sizes)}
     for curve in data.curves:
-        # A dot-dash tells the run that no fit has seen.
         axes.plot(curve.flops, curve.loss, color=colours.get(curve.params, INK), alpha=0.55, linewidth=0.8, zorder=2)
     for size in data.sizes:
         here = data.params == size
@@ -49,7 +58,7 @@ def draw(data: LossAgainstCompute, width_inches: float) -> Figure:
     _hold_out(axes, data)
     axes.set_xlabel("training compute C (FLOPs)")
     axes.set_ylabel("held-out loss (nats per token)")
-    _size_legend(axes, data.sizes, colours, markers, columns=2 if width_inches >= 5 or len(data.sizes) > 6 else 1)
+    _size_legend(axes, data.sizes, colours, markers, columns=2)
     return figure
 
 
@@ -61,8 +70,8 @@ def _compute_limits(data: LossAgainstCompute) -> tuple[float, float]:
     least = min([*seen, data.fitted_flops[0]])
     most = data.fitted_flops[1] * 1.5 if data.frontier is None else float(data.frontier.x[-1])
     if data.hold_out is not None:
-        most = max(most, data.hold_out.flops * 1.6)
-    return least / 1.15, most
+        most = max(most, data.hold_out.flops * 4)
+    return max(least, data.fitted_flops[0] / 6), most
 
 
 def _frontier(axes: Axes, data: LossAgainstCompute) -> None:
@@ -104,8 +113,8 @@ def _hold_out(axes: Axes, data: LossAgainstCompute) -> None:
     )  # fmt: skip
     top = max(point.loss, (point.forecast.high if point.forecast else None) or point.loss)
     axes.annotate(
-        "hold-out" if point.forecast is None else "hold-out\nand its forecast", (point.flops, top), xytext=(0, 6),
-        textcoords="offset points", color=look.colour, ha="center", va="bottom", fontsize="small", linespacing=1.1,
+        "hold-out" if point.forecast is None else "hold-out,\nits forecast", (point.flops, top), xytext=(7, 0),
+        textcoords="offset points", color=look.colour, ha="left", va="bottom", fontsize="small", linespacing=1.1,
     )  # fmt: skip
 
 
@@ -115,7 +124,8 @@ def _size_legend(
     """In the upper right, which falling curves leave empty; of many sizes an even sample."""
     shown = sizes[np.unique(np.linspace(0, sizes.size - 1, min(sizes.size, _LEGEND_SIZES)).round().astype(int))]
     handles = [
-        Line2D([], [], color=colours[size], marker=markers[size], linewidth=0.9, label=count_label(size)) for size in shown
+        Line2D([], [], color=colours[size], marker=markers[size], linewidth=0.9, label=count_label(size))
+        for size in shown
     ]
     axes.legend(
         handles=handles, title="parameters", loc="upper right", ncols=columns, alignment="left", columnspacing=1.0,

@@ -6,25 +6,29 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter
+from numpy.typing import NDArray
 
 from analysis.figure_data import PredictedActual
-from analysis.style import INK, MUTED, count_label, log_axis, loss_label, new_figure, ordered_colours, power_label, role
+from analysis.style import MARKERS, MUTED, log_axis, loss_label, new_figure, ordered_colours, power_label, role
 
 __all__ = ["draw"]
+
+Floats = NDArray[np.float64]
 
 
 def draw(data: PredictedActual, width_inches: float) -> Figure:
     """Left (above, in a column) predicted against actual; right predicted/actual - 1 in percent against C."""
     narrow = width_inches < 5
     figure = new_figure(width_inches, width_inches * (1.6 if narrow else 0.47))
-    left, right = figure.subplots(2, 1, height_ratios=(1.35, 1)) if narrow else figure.subplots(1, 2)
-    colours = np.array(ordered_colours(data.params))
-    _scatter(left, data, colours)
-    _errors(right, data, colours)
+    left, right = (
+        figure.subplots(2, 1, height_ratios=(1.35, 1)) if narrow else figure.subplots(1, 2, width_ratios=(1, 1.2))
+    )
+    _scatter(left, data)
+    _errors(right, data)
     return figure
 
 
-def _scatter(axes: Axes, data: PredictedActual, colours: np.ndarray) -> None:
+def _scatter(axes: Axes, data: PredictedActual) -> None:
     values = np.concatenate([data.actual, data.predicted, data.low, data.high])
     values = values[np.isfinite(values)]
     low, high = float(values.min()), float(values.max())
@@ -35,10 +39,10 @@ def _scatter(axes: Axes, data: PredictedActual, colours: np.ndarray) -> None:
     axes.set_aspect("equal", adjustable="box")
     axes.plot(limits, limits, color=MUTED, linewidth=0.8, zorder=1)
     axes.annotate(
-        "predicted = actual", limits, xycoords="data", xytext=(16, 22), textcoords="offset points", rotation=45,
+        "predicted = actual", (limits[0], limits[0]), xytext=(20, 23), textcoords="offset points", rotation=45,
         rotation_mode="anchor", fontsize="small", color=MUTED, ha="left", va="bottom",
     )  # fmt: skip
-    _fitted(axes, data.actual, data.predicted, data, colours)
+    _fitted(axes, data.actual, data.predicted, data)
     look = role("hold-out")
     held = data.hold_out
     if held.any():
@@ -56,11 +60,11 @@ def _scatter(axes: Axes, data: PredictedActual, colours: np.ndarray) -> None:
     axes.set_ylabel("predicted loss (nats per token)")
 
 
-def _errors(axes: Axes, data: PredictedActual, colours: np.ndarray) -> None:
+def _errors(axes: Axes, data: PredictedActual) -> None:
     percent = 100 * data.relative_error
     log_axis(axes.xaxis, float(data.flops.min()) / 1.5, float(data.flops.max()) * 1.8, power_label, most=5)
     axes.axhline(0, color=MUTED, linewidth=0.8, zorder=1)
-    _fitted(axes, data.flops, percent, data, colours)
+    _fitted(axes, data.flops, percent, data)
     look, held = role("hold-out"), data.hold_out
     widest = np.abs(percent).max()
     if held.any():
@@ -77,14 +81,12 @@ def _errors(axes: Axes, data: PredictedActual, colours: np.ndarray) -> None:
     axes.set_ylabel("predicted / actual − 1")
 
 
-def _fitted(axes: Axes, x: np.ndarray, y: np.ndarray, data: PredictedActual, colours: np.ndarray) -> None:
-    fitted = ~data.hold_out
-    axes.scatter(
-        x[fitted], y[fitted], c=list(colours[fitted]), s=18, marker="o", edgecolors="white", linewidths=0.4, zorder=3
-    )
-    if axes.get_ylabel() == "" and fitted.any():
-        smallest, largest = data.params[fitted].min(), data.params[fitted].max()
-        axes.text(
-            0.98, 0.03, f"colour: {count_label(smallest)} (dark) to {count_label(largest)} parameters",
-            transform=axes.transAxes, ha="right", va="bottom", fontsize="x-small", color=INK,
+def _fitted(axes: Axes, x: Floats, y: Floats, data: PredictedActual) -> None:
+    """Colours and markers by N, as in the figure of loss against compute."""
+    sizes = np.unique(data.params)
+    for index, (size, colour) in enumerate(zip(sizes, ordered_colours(sizes), strict=True)):
+        here = (data.params == size) & ~data.hold_out
+        axes.plot(
+            x[here], y[here], linestyle="", marker=MARKERS[index % len(MARKERS)], color=colour, markeredgecolor="white",
+            markeredgewidth=0.4, zorder=3,
         )  # fmt: skip

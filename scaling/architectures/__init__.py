@@ -13,7 +13,7 @@ from scaling.architectures import llama
 from scaling.errors import UserError
 from scaling.shape import ModelShape, ParameterCounts
 
-__all__ = ["Architecture", "get"]
+__all__ = ["Architecture", "get", "total_params", "training_flops"]
 
 _BUILT_IN: dict[str, Architecture] = {"llama": llama}
 
@@ -44,3 +44,13 @@ def get(name: str) -> Architecture:
         return loaded
     known = ", ".join(sorted([*_BUILT_IN, *outside]))
     raise UserError(f"architecture {name!r} is not known; choose one of: {known}")
+
+
+def total_params(shape: ModelShape) -> int:
+    """Every stored parameter of ``shape``, counted once."""
+    return get(shape.architecture).count_parameters(shape).total
+
+
+def training_flops(shape: ModelShape, tokens: float) -> float:
+    """Exact FLOPs of training ``shape`` on ``tokens``; a float, since 64-bit integers overflow at the large end."""
+    return float(tokens) * get(shape.architecture).training_flops_per_token(shape)

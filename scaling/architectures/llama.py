@@ -54,17 +54,25 @@ def _head_width(width: int) -> int:
     for from_width, head_width in ((2048, 128), (512, 64), (128, 32)):
         if width >= from_width:
             return head_width
-    return 16
+    return 8 if width % 16 else 16
 
 
 def _of_width(width: int, layers: int, vocabulary: int, context: int, tied: bool) -> ModelShape:
     heads = width // _head_width(width)
     grouped = width >= _GROUPED_FROM_WIDTH and heads % _GROUPED_KV_HEADS == 0
-    step = 256 if width >= 2048 else 64 if width >= 512 else 16
+    step = 256 if width >= 2048 else 64 if width >= 512 else 16 if width >= 64 else 8
     # Grouped queries save attention parameters that the feed-forward block gets back, as in Llama 3.
     ffn_width = round((3.5 if grouped else 8 / 3) * width / step) * step
-    return ModelShape(layers=layers, width=width, heads=heads, kv_heads=_GROUPED_KV_HEADS if grouped else heads,
-                      ffn_width=ffn_width, vocabulary=vocabulary, context=context, tied=tied)
+    return ModelShape(
+        layers=layers,
+        width=width,
+        heads=heads,
+        kv_heads=_GROUPED_KV_HEADS if grouped else heads,
+        ffn_width=ffn_width,
+        vocabulary=vocabulary,
+        context=context,
+        tied=tied,
+    )
 
 
 def shape_for(params_total: float, *, vocabulary: int, context: int, tied: bool = True) -> ModelShape:
@@ -87,12 +95,16 @@ def shape_for(params_total: float, *, vocabulary: int, context: int, tied: bool 
                 best = (score, shape)
     if best is None or count_parameters(best[1]).total > 2 * params_total:
         smallest = count_parameters(_of_width(16, 1, vocabulary, context, tied)).total
-        raise ValueError(f"no shape with a vocabulary of {vocabulary} comes near {params_total:.3g} parameters; the "
-                         f"smallest has {smallest}: use a smaller vocabulary or a larger model")
+        raise ValueError(
+            f"no shape with a vocabulary of {vocabulary} comes near {params_total:.3g} parameters; the "
+            f"smallest has {smallest}: use a smaller vocabulary or a larger model"
+        )
     return best[1]
 
 
 def _widths() -> list[int]:
     """Multiples of the head width at each scale, so that heads divide and matrix units are filled."""
-    return [*range(16, 128, 16), *range(128, 512, 32), *range(512, 2048, 128), *range(2048, 4096, 256),
-            *range(4096, 32768 + 1, 1024)]
+    return [
+        *range(16, 64, 8), *range(64, 128, 16), *range(128, 512, 32), *range(512, 2048, 128),
+        *range(2048, 4096, 256), *range(4096, 32768 + 1, 1024),
+    ]  # fmt: skip

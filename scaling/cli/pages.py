@@ -79,7 +79,7 @@ def plan_rows(plan: Plan) -> list[PlanRow]:
                 tokens=_range([p.tokens for *_, p in counted]),
                 flops=float(sum(flops for _, flops, _ in counted)),
                 minutes=sum(p.seconds for *_, p in counted) / 60 / plan.workers,
-                why="five rates at two small sizes",
+                why="six rates at two small sizes",
             )
         )
     for budget in plan.budgets:

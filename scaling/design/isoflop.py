@@ -35,6 +35,11 @@ class IsoflopDesign(Record):
     global_batch_tokens: int
 
     @property
+    def flops(self) -> float:
+        """What all points cost together."""
+        return sum(point.flops for point in self.points)
+
+    @property
     def shapes(self) -> tuple[ModelShape, ...]:
         """The distinct shapes, the smallest first."""
         sizes = {point.shape: point.params.total for point in self.points}

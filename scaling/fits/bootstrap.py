@@ -46,17 +46,17 @@ def resample_points(
 
 
 def residual_scale(residuals: FloatArray, unknowns: int) -> float:
-    """SD of the noise behind the residuals of a fit with ``unknowns`` parameters, not moved by a few bad runs.
+    """SD of the noise behind the residuals of a fit with ``unknowns`` parameters, not set by a few bad runs.
 
-    Least absolute deviations, which the Huber fit at δ = 1e-3 nearly is, passes through as many points as it has
-    parameters; without those the median absolute residual, scaled to a normal's SD, is compared with the root mean
-    square over n − p, and the larger is taken unless it is over twice the smaller (outliers).
+    The root mean square over n − p, but at most twice the median absolute residual scaled to a normal's SD. Least
+    absolute deviations, which the Huber fit at δ = 1e-3 nearly is, passes through as many points as it has parameters:
+    the median is over the others.
     """
     spare = max(1, len(residuals) - unknowns)
     size = np.sort(np.abs(residuals))
     median = float(np.median(size[-spare:])) * 1.482602
     root_mean_square = math.sqrt(float((size * size).sum()) / spare)
-    return root_mean_square if median <= 0 else min(max(root_mean_square, median), 2.0 * median)
+    return min(root_mean_square, 2.0 * median) if median > 0 else root_mean_square
 
 
 def resample_residuals(

@@ -19,6 +19,7 @@ from scaling.laws.law import FloatArray
 __all__ = ["Estimate", "draw", "estimate"]
 
 _STARTS = 40
+_DRAW_ITERATIONS = 100
 _SMALLEST_EXPONENT, _LARGEST_EXPONENT = 0.01, 3.0
 _POINTS_THAT_NEED_MORE_STARTS = 60
 
@@ -115,7 +116,17 @@ def draw(
         starts.extend(_spread(found.logs))
     box = _box(ln_loss)
     solutions = [
-        solve_huber(np.repeat(start[None], draws, axis=0), x_N, y_N, targets, weights, delta, box, tolerance=1e-9)
+        solve_huber(
+            np.repeat(start[None], draws, axis=0),
+            x_N,
+            y_N,
+            targets,
+            weights,
+            delta,
+            box,
+            iterations=_DRAW_ITERATIONS,
+            tolerance=1e-9,
+        )
         for start in starts
     ]
     best_K = np.argmin([solution.objective_K for solution in solutions], axis=0)

@@ -19,7 +19,7 @@ from scaling.observation import FlopsConvention, ParamsConvention
 from scaling.record import Interval
 from scaling.table import Table, read_table
 
-__all__ = ["Method", "fit_table"]
+__all__ = ["Method", "disagreement", "fit_table"]
 
 Method = Literal["parametric", "isoflop"]
 _METHODS = ("parametric", "isoflop")
@@ -44,7 +44,7 @@ def _range(values: FloatArray) -> tuple[float, float]:
     return float(values.min()), float(values.max())
 
 
-def _apart(parametric: Interval | None, isoflop: Interval | None) -> Diagnostic | None:
+def disagreement(parametric: Interval | None, isoflop: Interval | None) -> Diagnostic | None:
     """Two estimators whose intervals of the exponent do not even meet."""
     if parametric is None or isoflop is None:
         return None
@@ -99,7 +99,7 @@ def fit_table(
     if "isoflop" in methods:
         isoflop, found = fit_isoflop(table, bootstrap=bootstrap, level=level, seed=seed)
         diagnostics.extend(found)
-    apart = _apart(parametric.n_exponent, isoflop.n_exponent)
+    apart = disagreement(parametric.n_exponent, isoflop.n_exponent)
     return Fit(
         observations=table.counts,
         params_convention=table.params_convention,

@@ -19,7 +19,7 @@ from typing import IO
 import psutil
 
 from sweeps.ledger import Owner, Stage
-from sweeps.workspace import Workspace
+from sweeps.workspace import Workspace, cache_folder
 
 __all__ = ["LocalExecutor", "usable_cores"]
 
@@ -86,6 +86,8 @@ class LocalExecutor:
             "OMP_WAIT_POLICY": "PASSIVE",
             "TOKENIZERS_PARALLELISM": "false",
             "PYTHONUNBUFFERED": "1",
+            # Compiled kernels outlive the run: other processes and later studies of the same shape find them there.
+            "TORCHINDUCTOR_CACHE_DIR": os.environ.get("TORCHINDUCTOR_CACHE_DIR") or str(cache_folder() / "inductor"),
         }
         return subprocess.Popen(
             command,

@@ -1,4 +1,4 @@
-"""A study whose truth is known: a Chinchilla law at the size of the quickstart, five sizes by four budgets and a hold-out."""
+"""A study whose truth is known: a Chinchilla law at the quickstart's size, five sizes by four budgets, a hold-out."""
 
 from __future__ import annotations
 
@@ -91,7 +91,9 @@ def simulate(budgets: tuple[float, ...] = BUDGETS, sizes: int = 5, seed: int = 0
     points: list[tuple[str, float, float]] = []
     for index, budget in enumerate(budgets):
         centre = 44_000 * 1.55**index * 1.55 ** ((sizes // 2) - 2)
-        points += [("fit", params, budget / 6 / params) for params in centre * 1.55 ** (np.arange(sizes) - sizes // 2 + 1)]
+        points += [
+            ("fit", params, budget / 6 / params) for params in centre * 1.55 ** (np.arange(sizes) - sizes // 2 + 1)
+        ]
     best, _ = CHINCHILLA.optimum(TRUTH, HOLD_OUT_FLOPS)
     points += [("hold-out", float(best), HOLD_OUT_FLOPS / 6 / float(best))] * replicates
     rows, curves = [], []
@@ -100,7 +102,9 @@ def simulate(budgets: tuple[float, ...] = BUDGETS, sizes: int = 5, seed: int = 0
         key = f"{index:04x}" + "0" * 60
         rows.append(_row(key, role, params, tokens, loss, seed=index))
         curves.append(_curve(key, params, tokens, loss, noise))
-    return Simulated(pd.DataFrame(rows, columns=list(COLUMNS)), pd.concat(curves, ignore_index=True)[list(CURVE_COLUMNS)])
+    return Simulated(
+        pd.DataFrame(rows, columns=list(COLUMNS)), pd.concat(curves, ignore_index=True)[list(CURVE_COLUMNS)]
+    )
 
 
 @pytest.fixture(scope="session")

@@ -13,15 +13,18 @@ from trainer.data.order import BatchOrder, permute
 
 
 @given(st.integers(1, 5000), st.binary(max_size=8))
+@settings(deadline=None)
 def test_permute_is_a_bijection(size: int, key: bytes) -> None:
     assert sorted(permute(np.arange(size), size, key).tolist()) == list(range(size))
 
 
 @given(st.integers(10**6, 10**12), st.lists(st.integers(0, 10**6 - 1), min_size=1, max_size=50, unique=True))
+@settings(deadline=None)
 def test_permute_reaches_billions_of_windows_without_holding_them(size: int, index: list[int]) -> None:
     image = permute(np.array(index, dtype=np.int64), size, b"key")
     assert len(set(image.tolist())) == len(index)
-    assert 0 <= image.min() and image.max() < size
+    assert image.min() >= 0
+    assert image.max() < size
 
 
 def test_permute_refuses_what_it_has_no_image_for() -> None:
@@ -49,13 +52,13 @@ orders = st.builds(
     BatchOrder,
     tokens_length=st.integers(300, 3000),
     context=st.integers(1, 64),
-    sequences_per_step=st.integers(1, 40),
+    sequences_per_step=st.integers(1, 200),
     seed=st.integers(0, 2**31),
 )
 
 
-@given(orders)
-@settings(max_examples=60)
+@given(orders.filter(lambda order: order.windows_per_epoch < 40 * order.sequences_per_step))
+@settings(max_examples=40, deadline=None)
 def test_an_epoch_sees_every_window_once_and_windows_do_not_overlap(order: BatchOrder) -> None:
     windows = order.windows_per_epoch
     steps = -(-windows * 3 // order.sequences_per_step)
@@ -70,6 +73,7 @@ def test_an_epoch_sees_every_window_once_and_windows_do_not_overlap(order: Batch
 
 
 @given(orders, st.integers(0, 10**9))
+@settings(deadline=None)
 def test_a_step_is_the_same_whenever_and_however_often_it_is_asked(order: BatchOrder, step: int) -> None:
     again = BatchOrder(order.tokens_length, order.context, order.sequences_per_step, order.seed)
     again.windows(step + 7)

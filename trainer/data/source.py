@@ -1,7 +1,8 @@
 """Text files to documents: the embedded corpus, or any file, folder or glob of text, JSON lines or parquet.
 
 Documents are streamed in one order on every machine: files by their name relative to the folder given, rows as they
-lie. A document knows its work (the book, page or file it is a part of), since losses of pieces of one work go together.
+lie; only a .txt file is held in memory whole. A document knows its work (the book, page or file it is a part of), since
+losses of pieces of one work go together.
 """
 
 from __future__ import annotations

@@ -114,6 +114,7 @@ def token_bytes(tokenizer: Tokenizer) -> NDArray[np.uint16]:
         lengths[index] = len(token)
     for index, added_token in added.items():
         lengths[index] = 0 if added_token.special else len(added_token.content.encode())
+    lengths[separator_id(tokenizer)] = 0
     if lengths.max() > np.iinfo(np.uint16).max:
         raise UserError(f"tokenizer has a token of {lengths.max():,} bytes: at most 65,535 can be counted")
     return lengths.astype(np.uint16)

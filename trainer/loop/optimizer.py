@@ -22,7 +22,8 @@ _NORM_EPS = 1e-6
 def build_optimizer(model: nn.Module, spec: OptimizerSpec) -> torch.optim.AdamW:
     """AdamW over ``model``'s parameters in two groups, decayed and not; the fused kernel (CPU and CUDA have one)."""
     embeddings = {id(module.weight) for module in model.modules() if isinstance(module, nn.Embedding)}
-    decayed, others = [], []
+    decayed: list[nn.Parameter] = []
+    others: list[nn.Parameter] = []
     for parameter in model.parameters():
         (decayed if parameter.ndim >= 2 and id(parameter) not in embeddings else others).append(parameter)
     groups = [{"params": decayed, "weight_decay": spec.weight_decay}, {"params": others, "weight_decay": 0.0}]
@@ -35,6 +36,6 @@ def clip_gradients(parameters: Iterable[nn.Parameter], largest_norm: float) -> T
     A norm that is not finite is returned as it is; the caller stops the run.
     """
     gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
-    norm = torch.stack(torch._foreach_norm(gradients)).norm()
+    norm: Tensor = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(gradients)))
     torch._foreach_mul_(gradients, (largest_norm / (norm + _NORM_EPS)).clamp(max=1.0))
     return norm

@@ -1,4 +1,4 @@
-"""One training run, from its specification to its held-out loss; ``_Run.train_step`` is one step, top to bottom."""
+"""One training run, from its specification to its held-out loss; ``trainer.loop.step`` is one step."""
 
 from __future__ import annotations
 
@@ -9,8 +9,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor
-from torch.utils import deterministic as deterministic_settings
 
 from scaling.architectures import llama as architecture
 from scaling.errors import UserError
@@ -20,10 +18,10 @@ from trainer.data.shards import Corpus
 from trainer.evaluate.held_out import HeldOutSet
 from trainer.loop.checkpoint import CheckpointFolder
 from trainer.loop.numerics import Numerics
-from trainer.loop.optimizer import clip_gradients
 from trainer.loop.result import RunResult
 from trainer.loop.schedule import learning_rate
 from trainer.loop.state import TrainingState, weights_hash
+from trainer.loop.step import TrainingStep
 from trainer.tracker import Tracker
 
 __all__ = ["evaluation_steps", "report_steps", "train"]
@@ -94,18 +92,18 @@ def _check_corpus(spec: RunSpec, corpus: Corpus) -> None:
 def _applied(numerics: Numerics) -> Iterator[None]:
     """Threads and determinism of the process as ``numerics`` say, and as they were afterwards."""
     threads, deterministic = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
-    fill = deterministic_settings.fill_uninitialized_memory
+    fill = torch.utils.deterministic.fill_uninitialized_memory  # type: ignore[attr-defined]
     torch.set_num_threads(numerics.threads)
     if numerics.device == "cpu":
         torch.use_deterministic_algorithms(True)
         # Filling fresh memory would cost a tenth of the step and only hides reads that no kernel of ours makes.
-        deterministic_settings.fill_uninitialized_memory = False
+        torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     try:
         yield
     finally:
         torch.set_num_threads(threads)
         torch.use_deterministic_algorithms(deterministic)
-        deterministic_settings.fill_uninitialized_memory = fill
+        torch.utils.deterministic.fill_uninitialized_memory = fill  # type: ignore[attr-defined]
 
 
 class _Diverged(Exception):
@@ -137,8 +135,7 @@ class _Run:
         most_unread = max(np.diff([0, *self.reports]).tolist())
         self.state = TrainingState(spec, numerics, most_unread)
         self._resume()
-        self.hidden = _compiled(self.state.model.hidden) if numerics.compiled else self.state.model.hidden
-        self.parameters = list(self.state.model.parameters())
+        self.step = TrainingStep(self.state.model, self.state.optimizer, numerics, spec.optimizer.gradient_clip)
         self.part_started = self.last_saved = self.last_progress = time.monotonic()
         self.wall_before = self.state.progress.wall_seconds
 
@@ -169,23 +166,9 @@ class _Run:
         return "finished"
 
     def train_step(self, step: int) -> None:
-        """One step: its rate, its tokens, the gradient of their mean loss, clipped, and AdamW."""
-        state, spec = self.state, self.spec
-        for group in state.optimizer.param_groups:
-            group["lr"] = learning_rate(spec, step)
         x_BT, y_BT = (torch.from_numpy(a).to(self.numerics.device) for a in self.order.batch(self.tokens, step))
-        rows = self.numerics.micro_batch_sequences or len(x_BT)
-        loss = torch.zeros((), device=self.numerics.device)
-        for x_bT, y_bT in zip(x_BT.split(rows), y_BT.split(rows), strict=True):
-            share = len(x_bT) / len(x_BT)
-            with torch.autocast(self.numerics.device, torch.bfloat16, enabled=self.numerics.precision == "bf16"):
-                micro_loss = state.model.loss(x_bT, y_bT, hidden=self.hidden) * share
-            micro_loss.backward()
-            loss += micro_loss.detach()
-        norm = clip_gradients(self.parameters, spec.optimizer.gradient_clip)
-        state.optimizer.step()
-        state.optimizer.zero_grad(set_to_none=True)
-        state.advance(loss, norm)
+        loss, norm = self.step(x_BT, y_BT, learning_rate(self.spec, step))
+        self.state.advance(loss, norm)
 
     def result(self, status: str) -> RunResult:
         """Measure the weights if the run is finished, and say how it ended."""
@@ -287,9 +270,3 @@ class _Run:
 
     def _wall_seconds(self) -> float:
         return self.wall_before + time.monotonic() - self.part_started
-
-
-def _compiled(function: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
-    # Dynamo gives a function up after eight shapes, and a worker trains more than that one after another.
-    torch.compiler.reset()
-    return torch.compile(function, fullgraph=True, dynamic=False)

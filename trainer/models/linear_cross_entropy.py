@@ -36,7 +36,7 @@ class _LinearCrossEntropy(torch.autograd.Function):
         grad_w_VD = torch.zeros_like(w_VD, dtype=torch.float32)
         nats = torch.zeros((), dtype=torch.float32, device=h_ND.device)
         step = _slice_tokens(w_VD)
-        for h_SD, y_S, grad_h_SD in zip(h_ND.split(step), y_N.split(step), grad_h_ND.split(step), strict=True):
+        for h_SD, y_S, grad_h_SD in zip(*(torch.split(each, step) for each in (h_ND, y_N, grad_h_ND)), strict=True):
             h_SD, y_S1 = h_SD.to(dtype), y_S[:, None]
             log_p_SV = torch.log_softmax((h_SD @ w_cast_VD.T).float(), dim=-1)
             nats -= log_p_SV.gather(1, y_S1).sum()
@@ -44,10 +44,7 @@ class _LinearCrossEntropy(torch.autograd.Function):
             grad_SV.scatter_add_(1, y_S1, grad_SV.new_full((), -1.0).expand_as(y_S1))
             grad_SV = grad_SV.mul_(1.0 / N).to(dtype)
             grad_h_SD.copy_(grad_SV @ w_cast_VD)
-            if dtype == torch.float32:
-                grad_w_VD.addmm_(grad_SV.T, h_SD)
-            else:
-                grad_w_VD += grad_SV.T @ h_SD
+            grad_w_VD += grad_SV.T @ h_SD
         ctx.save_for_backward(grad_h_ND, grad_w_VD.to(w_VD.dtype))
         return nats / N
 
@@ -62,7 +59,7 @@ def linear_cross_entropy(h_ND: Tensor, w_VD: Tensor, y_N: Tensor) -> Tensor:
     kind = h_ND.device.type
     dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else h_ND.dtype
     with torch.autocast(kind, enabled=False):
-        loss: Tensor = _LinearCrossEntropy.apply(h_ND, w_VD, y_N, dtype)
+        loss: Tensor = _LinearCrossEntropy.apply(h_ND, w_VD, y_N, dtype)  # type: ignore[no-untyped-call]
     return loss
 
 
@@ -71,7 +68,7 @@ def token_nats(h_ND: Tensor, w_VD: Tensor, y_N: Tensor) -> Tensor:
     """-ln softmax(h w^T)[y] of each token, fp32 (N,); without gradients."""
     nats_N = torch.empty(y_N.shape, dtype=torch.float32, device=h_ND.device)
     step = _slice_tokens(w_VD)
-    for h_SD, y_S, nats_S in zip(h_ND.split(step), y_N.split(step), nats_N.split(step), strict=True):
+    for h_SD, y_S, nats_S in zip(*(torch.split(each, step) for each in (h_ND, y_N, nats_N)), strict=True):
         log_p_SV = torch.log_softmax((h_SD @ w_VD.to(h_SD.dtype).T).float(), dim=-1)
         nats_S.copy_(-log_p_SV.gather(1, y_S[:, None]).squeeze(1))
     return nats_N

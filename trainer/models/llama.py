@@ -66,10 +66,11 @@ class Attention(nn.Module):
         B, T, _ = x_BTD.shape
         H, K = self.heads, self.kv_heads
         qkv_BATE = self.qkv_proj(x_BTD).view(B, T, H + 2 * K, self.head_width).transpose(1, 2)
-        qk_BATE, v_BKTE = qkv_BATE.split([H + K, K], dim=1)
-        q_BHTE, k_BKTE = rotate(qk_BATE, cos_TE, sin_TE).split([H, K], dim=1)
+        qk_BATE, v_BKTE = torch.split(qkv_BATE, [H + K, K], dim=1)
+        q_BHTE, k_BKTE = torch.split(rotate(qk_BATE, cos_TE, sin_TE), [H, K], dim=1)
         mixed_BHTE = attend(q_BHTE, k_BKTE, v_BKTE)
-        return self.o_proj(mixed_BHTE.transpose(1, 2).reshape(B, T, -1))
+        out_BTD: Tensor = self.o_proj(mixed_BHTE.transpose(1, 2).reshape(B, T, -1))
+        return out_BTD
 
 
 class FeedForward(nn.Module):
@@ -80,7 +81,8 @@ class FeedForward(nn.Module):
 
     def forward(self, x_BTD: Tensor) -> Tensor:
         gate_BTF, up_BTF = self.gate_up_proj(x_BTD).chunk(2, dim=-1)
-        return self.down_proj(F.silu(gate_BTF) * up_BTF)
+        out_BTD: Tensor = self.down_proj(F.silu(gate_BTF) * up_BTF)
+        return out_BTD
 
 
 class Layer(nn.Module):
@@ -92,8 +94,9 @@ class Layer(nn.Module):
         self.mlp = FeedForward(shape)
 
     def forward(self, x_BTD: Tensor, cos_TE: Tensor, sin_TE: Tensor) -> Tensor:
-        x_BTD = x_BTD + self.self_attn(self.input_layernorm(x_BTD), cos_TE, sin_TE)
-        return x_BTD + self.mlp(self.post_attention_layernorm(x_BTD))
+        mixed_BTD: Tensor = x_BTD + self.self_attn(self.input_layernorm(x_BTD), cos_TE, sin_TE)
+        out_BTD: Tensor = mixed_BTD + self.mlp(self.post_attention_layernorm(mixed_BTD))
+        return out_BTD
 
 
 class Llama(nn.Module):
@@ -135,11 +138,13 @@ class Llama(nn.Module):
         x_BTD = self.embed_tokens(x_BT)
         for layer in self.layers:
             x_BTD = layer(x_BTD, cos_TE, sin_TE)
-        return self.norm(x_BTD)
+        h_BTD: Tensor = self.norm(x_BTD)
+        return h_BTD
 
     def forward(self, x_BT: Tensor) -> Tensor:
         """Logits (B, T, V) of the token that follows each position; T is the context at most."""
-        return self.lm_head(self.hidden(x_BT))
+        logits_BTV: Tensor = self.lm_head(self.hidden(x_BT))
+        return logits_BTV
 
     def token_nats(self, x_BT: Tensor, y_BT: Tensor) -> Tensor:
         """-ln p of each target, fp32, (B, T); without gradients."""

@@ -1,0 +1,148 @@
+"""The report: one HTML file that opens anywhere without a network, prints, and reads on a phone.
+
+Interactive figures are drawn by Plotly, inlined once; where scripts don't run, and on paper, the printed figures stand
+in their place.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from analysis import report_tables as tables
+from analysis.figures.gallery import FIGURES, figure_bytes, rendered
+from analysis.interactive import plots, plots_json
+from analysis.offline_page import embedded_json, plotly_script, render_page, script, svg_data_uri
+from analysis.recommendation_yaml import recommendation_yaml
+from analysis.study_view import StudyView
+from analysis.verdict import forecast_sentence, loss_interval, percent, range_text, verdict
+from scaling.fit import Diagnostic
+from scaling.quantity import format_count
+from scaling.record import Interval
+from sweeps.workspace import write_whole
+
+__all__ = ["report_html", "write_report"]
+
+_FRONTIER_FIGURES = ("loss_against_compute", "isoflop", "allocation")
+_PARAMS_WORDS = {
+    "total": "all parameters",
+    "nonembedding": "parameters without embeddings",
+    "with-head": "with the head",
+}
+_FLOPS_WORDS = {"exact": "exact FLOPs of the architecture", "6nd": "6 N D"}
+
+
+@dataclass(frozen=True)
+class _Figure:
+    name: str
+    title: str
+    caption: str
+    plots: tuple[str, ...]
+    svg: str
+
+
+@dataclass(frozen=True)
+class _Tile:
+    label: str
+    value: str
+    range: str
+
+
+def write_report(view: StudyView, path: Path) -> Path:
+    """Write the report to ``path``, whole by rename, and return it."""
+    write_whole(path, report_html(view))
+    return path
+
+
+def report_html(view: StudyView) -> str:
+    """The whole report as one HTML document under 6 MB."""
+    made = plots(view)
+    level = f"{view.fit.level:.0%}"
+    svgs = {kind.name: svg_data_uri(figure_bytes(figure, "svg")) for kind, figure in rendered(view)}
+    figures = {
+        kind.name: _Figure(
+            kind.name,
+            kind.title,
+            kind.caption.format(level=level),
+            tuple(plot.name for plot in made if plot.kind == kind.name),
+            svgs[kind.name],
+        )
+        for kind in FIGURES
+        if kind.name in svgs
+    }
+    recommendation = view.recommendation
+    return render_page(
+        "report.html",
+        {"plotly_js": plotly_script(), "plots_js": script("plots.js"), "page_js": script("page.js")},
+        view=view,
+        level=level,
+        verdict=verdict(view),
+        record=forecast_sentence(view),
+        tiles=_tiles(view),
+        figures=[figures[name] for name in _FRONTIER_FIGURES if name in figures],
+        predicted=figures.get("predicted_actual"),
+        outcome=tables.outcome_rows(view),
+        exponents=tables.exponents(view.fit),
+        constants=tables.law_constants(view.fit),
+        minima=tables.minima(view.fit),
+        findings=_findings(view),
+        rejected=tables.rejected(view.fit),
+        configuration=tables.configuration(recommendation) if recommendation else None,
+        post_training=tables.post_training(recommendation) if recommendation else None,
+        alternatives=tables.alternatives(recommendation) if recommendation else None,
+        yaml=recommendation_yaml(recommendation) if recommendation else "",
+        plan=tables.plan(view),
+        runs=tables.runs(view),
+        conventions=f"N counts {_PARAMS_WORDS[view.fit.params_convention]}; "
+        f"C is {_FLOPS_WORDS[view.fit.flops_convention]}",
+        plots_json=embedded_json(plots_json(made)),
+    )
+
+
+def _tile(label: str, interval: Interval | None) -> list[_Tile]:
+    if interval is None:
+        return []
+    return [_Tile(label, format_count(interval.estimate), range_text(interval.low, interval.high))]
+
+
+def _tiles(view: StudyView) -> list[_Tile]:
+    """The four numbers people look for; fewer where the study has fewer."""
+    tiles = []
+    made = view.recommendation
+    if made is not None:
+        tiles += _tile("Parameters", made.params) + _tile("Training tokens", made.tokens)
+        if made.loss is not None:
+            bounds = loss_interval(made.loss).partition(" ")[2].strip("[]").replace(", ", " to ")
+            tiles.append(_Tile("Expected loss, nats/token", f"{made.loss.estimate:.2f}", bounds))
+    else:
+        for label, interval in (
+            ("N* exponent", view.fit.parametric.n_exponent),
+            ("by iso-FLOP", view.fit.isoflop.n_exponent),
+        ):
+            if interval is not None:
+                bounds = loss_interval(interval).partition(" ")[2].strip("[]").replace(", ", " to ")
+                tiles.append(_Tile(label, f"{interval.estimate:.2f}", bounds))
+    if view.outcome is not None:
+        inside = "inside its interval" if view.outcome.inside else "outside its interval"
+        tiles.append(_Tile("Hold-out forecast error", percent(view.outcome.relative_error), inside))
+    return tiles
+
+
+def _findings(view: StudyView) -> list[Diagnostic]:
+    """Refusals first, then warnings, then notes; with them what the recommendation and the study warn of."""
+    fit = view.fit
+    found = list(fit.diagnostics)
+    known = {finding.message for finding in found}
+    for name, estimator in (("parametric law", fit.parametric), ("iso-FLOP fit", fit.isoflop)):
+        if estimator.status == "refused" and not any((estimator.reason or "") in message for message in known):
+            found.append(Diagnostic(severity="refusal", code="refused", message=f"{name}: {estimator.reason}"))
+    for optimum in fit.isoflop.optima:
+        if optimum.status != "ok":
+            words = tables.OPTIMUM_STATUS[optimum.status]
+            message = f"the iso-FLOP line at {optimum.flops:.2g} FLOPs is left out: {words}"
+            found.append(Diagnostic(severity="warning", code="optimum", message=message))
+    warnings = view.recommendation.warnings if view.recommendation else ()
+    found += [Diagnostic(severity="warning", code="recommendation", message=text) for text in warnings]
+    found += [Diagnostic(severity="note", code="study", message=text) for text in view.notes]
+    order = ("refusal", "warning", "note")
+    return sorted(found, key=lambda finding: order.index(finding.severity))

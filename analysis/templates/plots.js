@@ -1,0 +1,60 @@
+"use strict";
+// Draws every .plot from the JSON beside it, in the colours of a light or a dark page, and again when that changes.
+(() => {
+  const specs = JSON.parse(document.getElementById("plots").textContent);
+  const dark = window.matchMedia("(prefers-color-scheme: dark)");
+  const narrow = window.matchMedia("(max-width: 640px)");
+
+  function translucent(hex, alpha) {
+    const [r, g, b] = [1, 3, 5].map((i) => parseInt(hex.slice(i, i + 2), 16));
+    return `rgba(${r},${g},${b},${alpha})`;
+  }
+
+  function painted(trace, theme, paper) {
+    const copy = { ...trace };
+    const colour = trace.meta[theme];
+    if (trace.line) copy.line = { ...trace.line, color: colour };
+    if (trace.marker) {
+      const edge = /open$/.test(trace.marker.symbol) ? colour : paper;
+      copy.marker = { ...trace.marker, color: colour, line: { ...trace.marker.line, color: edge } };
+      if (/open$/.test(trace.marker.symbol)) copy.marker.line.width = 2;
+    }
+    for (const arms of ["error_x", "error_y"]) if (trace[arms]) copy[arms] = { ...trace[arms], color: colour };
+    if (trace.meta.fill) copy.fillcolor = translucent(colour, theme === "dark" ? 0.22 : 0.16);
+    return copy;
+  }
+
+  function draw(div) {
+    const theme = dark.matches ? "dark" : "light";
+    const css = getComputedStyle(document.documentElement);
+    const value = (name) => css.getPropertyValue(name).trim();
+    const spec = specs[div.dataset.plot];
+    const axis = (given) => ({
+      ...given,
+      gridcolor: value("--line"), linecolor: value("--muted"), tickcolor: value("--muted"), zerolinecolor: value("--muted"),
+      showline: true, ticks: "outside", ticklen: 4, showgrid: true,
+    });
+    const layout = {
+      ...spec.layout,
+      font: { family: css.fontFamily, size: narrow.matches ? 11 : 13, color: value("--ink") },
+      paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)",
+      xaxis: axis(spec.layout.xaxis), yaxis: axis(spec.layout.yaxis),
+      modebar: { bgcolor: "rgba(0,0,0,0)", color: value("--muted"), activecolor: value("--ink") },
+      hoverlabel: { font: { family: css.fontFamily } },
+      height: div.clientHeight || 460,
+    };
+    if (narrow.matches) {
+      layout.margin = { l: 44, r: 12, t: 8, b: 40 };
+      layout.dragmode = false;
+    }
+    const config = { responsive: true, displaylogo: false, displayModeBar: narrow.matches ? false : "hover",
+                     modeBarButtonsToRemove: ["select2d", "lasso2d", "autoScale2d"] };
+    Plotly.react(div, spec.data.map((trace) => painted(trace, theme, value("--paper"))), layout, config);
+  }
+
+  const all = () => document.querySelectorAll(".plot").forEach(draw);
+  document.documentElement.classList.add("live");
+  all();
+  dark.addEventListener("change", all);
+  narrow.addEventListener("change", all);
+})();

@@ -1,0 +1,102 @@
+"""The large run's hyperparameters: peak learning rate, batch, warm-up and cooldown, and what each of them rests on."""
+
+from __future__ import annotations
+
+from pydantic import Field
+
+from scaling.hyperparameters import LearningRateLaw, published_rates
+from scaling.quantity import format_count
+from scaling.record import Interval, Record
+from scaling.shape import ParameterCounts
+
+__all__ = ["Anchor", "Recipe", "recipe_from_literature", "recipe_from_study"]
+
+BATCH_EXPONENT = 0.383
+"""Optimal batch ~ D^0.383, whatever N (Power Lines, Bergsma et al. 2505.13738)."""
+COOLDOWN_SHARE = 0.2
+"""Decay over the last fifth, by which a stable schedule reaches a full one's loss (Hägele et al. 2405.18392)."""
+WARMUP_SHARE = 0.1
+MOST_WARMUP_STEPS = 2000
+"""Chinchilla's and Llama's habit (2302.13971, section 2.2); a tenth of the run where that is shorter."""
+PUBLISHED_SPREAD = 1.5
+"""Factor around a published law inside its range: rates this far apart cost a few tenths of a percent of loss."""
+UNPROBED_SPREAD = 3.0
+
+
+class Anchor(Record):
+    """The largest fitted run, from which the batch is scaled."""
+
+    batch_tokens: int = Field(ge=1)
+    tokens: int = Field(ge=1)
+
+
+class Recipe(Record):
+    """``steps`` of ``global_batch_tokens``, warm-up and cooldown among them."""
+
+    learning_rate: Interval
+    global_batch_tokens: int
+    steps: int
+    warmup_steps: int
+    cooldown_steps: int
+    basis: str
+
+    @property
+    def tokens(self) -> int:
+        return self.steps * self.global_batch_tokens
+
+
+def recipe_from_study(
+    law: LearningRateLaw, anchor: Anchor, counts: ParameterCounts, tokens: float, context: int
+) -> Recipe:
+    """The study's own law of learning rates at this size, and its batch carried to ``tokens`` by Power Lines.
+
+    ``context`` is tokens a sequence. Published laws that hold at this size and length are named beside.
+    """
+    others = "; ".join(f"{known.name} says {known.rate:.2g}" for known in published_rates(counts.nonembedding, tokens))
+    wanted = anchor.batch_tokens * (tokens / anchor.tokens) ** BATCH_EXPONENT
+    basis = (
+        f"learning rate: {law.basis}, carried from {format_count(law.params_at)} to {format_count(counts.total)} "
+        f"parameters{'; ' + others if others else ''}; batch: {format_count(anchor.batch_tokens)} tokens at "
+        f"{format_count(anchor.tokens)}, grown by D^{BATCH_EXPONENT} (Power Lines 2505.13738)"
+    )
+    return _recipe(law.rate_interval(counts.total), wanted, tokens, context, basis)
+
+
+def recipe_from_literature(counts: ParameterCounts, tokens: float, context: int) -> Recipe:
+    """Published laws inside the range they were fitted on; where none holds, the OLMo ladder's slope, marked as such."""
+    held = published_rates(counts.nonembedding, tokens)
+    if held:
+        first, *others = held
+        rates = [law.rate for law in held]
+        rate = Interval(
+            estimate=first.rate,
+            low=min(min(rates), first.rate / PUBLISHED_SPREAD),
+            high=max(max(rates), first.rate * PUBLISHED_SPREAD),
+        )
+        beside = "".join(f"; {law.name} says {law.rate:.2g}" for law in others)
+        rests = f"{first.citation}, inside its fitted range, give or take a factor of {PUBLISHED_SPREAD:g}{beside}"
+    else:
+        guess = 0.0047 / 2 * (counts.nonembedding / 108e6) ** (-1 / 3)
+        rate = Interval(estimate=guess, low=guess / UNPROBED_SPREAD, high=guess * UNPROBED_SPREAD)
+        rests = (
+            "no published law was fitted here and no run was probed. This carries the OLMo ladder's N^(-1/3) "
+            f"(2412.04403) beyond its 190M to 1.3B, give or take a factor of {UNPROBED_SPREAD:g}: probe two sizes "
+            "before spending"
+        )
+    basis = f"learning rate: {rests}; batch: Step Law's 0.58 D^0.571 (2503.04715, fitted on 2B to 100B tokens)"
+    return _recipe(rate, 0.58 * tokens**0.571, tokens, context, basis)
+
+
+def _recipe(rate: Interval, wanted_batch: float, tokens: float, context: int, basis: str) -> Recipe:
+    batch = max(1, round(min(wanted_batch, tokens) / context)) * context
+    steps = max(1, int(tokens / batch))
+    warmup = min(int(WARMUP_SHARE * steps), MOST_WARMUP_STEPS)
+    return Recipe(
+        learning_rate=rate,
+        global_batch_tokens=batch,
+        steps=steps,
+        warmup_steps=warmup,
+        cooldown_steps=int(COOLDOWN_SHARE * steps),
+        basis=f"{basis}; warm-up: the shorter of {WARMUP_SHARE:.0%} and {MOST_WARMUP_STEPS} steps; cooldown: the last "
+        f"{COOLDOWN_SHARE:.0%} (2405.18392)",
+    )

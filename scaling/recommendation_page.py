@@ -1,0 +1,123 @@
+"""A recommendation as a page of text: the answer first, then what it rests on."""
+
+from __future__ import annotations
+
+import textwrap
+
+from scaling.architectures import get, total_params
+from scaling.quantity import format_count, format_duration, format_flops, format_interval, format_usd
+from scaling.recommendation import Recommendation
+from scaling.record import Interval
+
+__all__ = ["page"]
+
+WIDTH = 100
+
+
+def page(made: Recommendation) -> str:
+    """The readable page, 100 columns wide; every number with its unit, every interval in brackets."""
+    parts = [_heading(made), _answer(made), _configuration(made), _cost(made), _literature(made), _stages(made)]
+    warnings = [textwrap.fill(f"! {said}", WIDTH, subsequent_indent="  ") for said in made.warnings]
+    return "\n\n".join(part for part in [*parts, "\n".join(warnings)] if part)
+
+
+def _heading(made: Recommendation) -> str:
+    name = f"{made.study}: " if made.study else ""
+    if made.extrapolation_orders > 0:
+        where = f"largest fitted run {format_flops(made.flops / 10**made.extrapolation_orders)}"
+    else:
+        where = "inside the fitted runs' compute"
+    line = f"{name}where to put {format_flops(made.flops)}  ({where})"
+    if made.illustration:
+        return f"ILLUSTRATION, NOT ADVICE: {made.extrapolation_orders:.1f} orders of magnitude beyond the fitted runs\n{line}"
+    return line
+
+
+def _answer(made: Recommendation) -> str:
+    lines = [
+        f"Train {format_interval(made.params)} parameters on {format_interval(made.tokens)} tokens "
+        f"({format_interval(made.tokens_per_param)} tokens a parameter)."
+    ]
+    if made.loss is not None:
+        bits = "" if made.bits_per_byte is None else f", {_fixed(made.bits_per_byte, 3)} bits per byte"
+        lines.append(f"Expected loss {_fixed(made.loss, 3)} nats a token{bits}.")
+    if made.flat_region is not None:
+        low, high = made.flat_region
+        lines.append(f"Any size from {format_count(low)} to {format_count(high)} costs less than 0.3% of loss.")
+    method = "the parametric law" if made.estimator == "parametric" else "the iso-FLOP lines"
+    lines.append(f"({made.level:.0%} intervals; by {method})")
+    return "\n".join(lines)
+
+
+def _configuration(made: Recommendation) -> str:
+    shape, batch = made.shape, made.global_batch_tokens
+    grouped = f" ({shape.kv_heads} key-value)" if shape.kv_heads != shape.heads else ""
+    tied = "tied head" if shape.tied else "untied head"
+    lines = [
+        f"{shape.layers} layers x {shape.width}, {shape.heads} heads{grouped}, SwiGLU {shape.ffn_width}, vocabulary "
+        f"{shape.vocabulary}, context {shape.context}, {tied}: {format_count(total_params(shape))} parameters",
+        f"peak learning rate {_significant(made.learning_rate)} · batch {format_count(batch)} tokens · warm-up "
+        f"{made.warmup_tokens // batch:,} steps · cooldown {made.cooldown_tokens // batch:,} steps",
+        *made.hyperparameter_basis.split("; batch: "),
+    ]
+    if len(lines) > 3:
+        lines[3] = f"batch: {lines[3]}"
+    return textwrap.indent("\n".join(textwrap.fill(line, WIDTH - 2, subsequent_indent="    ") for line in lines), "  ")
+
+
+def _cost(made: Recommendation) -> str:
+    cluster = made.cluster
+    if cluster is None:
+        return ""
+    price = cluster.price_usd_per_gpu_hour
+    days = Interval(estimate=cluster.days.estimate, low=cluster.days.low, high=cluster.days.high)
+    return (
+        f"  {cluster.gpus:,} x {cluster.accelerator}: {_days(days)} at {cluster.mfu.estimate:.0%} of the bf16 peak "
+        f"[{cluster.mfu.low:.0%}, {cluster.mfu.high:.0%}]\n"
+        f"  {format_interval(cluster.gpu_hours)} GPU-hours · {format_usd(cluster.usd.estimate)} "
+        f"[{format_usd(cluster.usd.low or 0)}, {format_usd(cluster.usd.high or 0)}] at ${price.estimate:g} a GPU-hour"
+    )
+
+
+def _literature(made: Recommendation) -> str:
+    if not made.alternatives:
+        return ""
+    rows = [f"  {'the same compute by':<38} {'parameters':>10} {'tokens':>8} {'tokens/param':>13}   loss by this fit"]
+    rows.append(_row("this fit", made.params.estimate, made.tokens.estimate, made.tokens_per_param.estimate, made.loss))
+    rows += [_row(a.name, a.params, a.tokens, a.tokens_per_param, a.expected_loss) for a in made.alternatives]
+    return "\n".join(rows)
+
+
+def _row(name: str, params: float, tokens: float, ratio: float, loss: Interval | None) -> str:
+    expected = "-" if loss is None else _fixed(loss, 3)
+    return f"  {name:<38} {format_count(params):>10} {format_count(tokens):>8} {ratio:>13.3g}   {expected}"
+
+
+def _stages(made: Recommendation) -> str:
+    rows = [
+        f"  {'then':<14} {'examples':>8} {'tokens':>8} {'lr':>9} {'GPU-hours':>10} {'dollars':>9}   (rules of thumb)"
+    ]
+    for stage in made.post_training:
+        hours = "-" if stage.gpu_hours is None else format_count(stage.gpu_hours)
+        dollars = "-" if stage.usd is None else format_usd(stage.usd)
+        name = {"sft": "SFT", "reward_model": "reward model", "dpo": "DPO", "ppo": "or PPO"}[stage.stage]
+        rows.append(
+            f"  {name:<14} {format_count(stage.examples):>8} {format_count(stage.tokens):>8} "
+            f"{stage.learning_rate:>9.1e} {hours:>10} {dollars:>9}"
+        )
+    return "\n".join(rows)
+
+
+def _fixed(interval: Interval, digits: int) -> str:
+    low, high = (("?" if b is None else f"{b:.{digits}f}") for b in (interval.low, interval.high))
+    return f"{interval.estimate:.{digits}f} [{low}, {high}]"
+
+
+def _significant(interval: Interval) -> str:
+    low, high = (("?" if b is None else f"{b:.2g}") for b in (interval.low, interval.high))
+    return f"{interval.estimate:.2g} [{low}, {high}]"
+
+
+def _days(days: Interval) -> str:
+    low, high = format_duration((days.low or 0) * 86_400), format_duration((days.high or 0) * 86_400)
+    return f"{format_duration(days.estimate * 86_400)} [{low}, {high}]"

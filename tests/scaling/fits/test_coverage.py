@@ -1,0 +1,93 @@
+"""Do nominal 90% intervals hold the truth 90% of the time? Simulated studies of 15 to 20 runs at laptop scale.
+
+Shapes: S studies, Q quantities.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from scaling.fits.isoflop import fit_isoflop
+from scaling.fits.parametric import fit_parametric
+from scaling.fits.together import fit_table
+from scaling.laws.chinchilla import CHINCHILLA
+from scaling.prediction import predict
+from scaling.simulation import IsoflopDesign, random_small_truth, simulate_isoflop
+from scaling.table import Table, read_table
+
+FACTORS = (4, 10, 100)
+QUANTITIES = ("exponent of N", "iso-FLOP exponent", "L at 4x", "L at 10x", "L at 100x", "N* at 10x")
+
+
+def _study(seed: int) -> tuple[np.ndarray, Table, float, np.random.Generator]:
+    """A random truth, its 15 or 20 runs on iso-FLOP lines not quite centred, and the noise of log loss."""
+    rng = np.random.default_rng([2026, seed])
+    theta, middle_flops = random_small_truth(rng)
+    design = IsoflopDesign(
+        budgets=int(rng.integers(3, 5)),
+        sizes=5,
+        middle_flops=middle_flops,
+        step=float(rng.uniform(3, 4)),
+        miss=float(np.exp(rng.uniform(-0.4, 0.4))),
+    )
+    noise = float(rng.uniform(0.003, 0.01))
+    return theta, read_table(simulate_isoflop(theta, design, noise, rng)), noise, rng
+
+
+def _hits(seed: int, bootstrap: int) -> list[bool]:
+    """Which intervals hold the truth; those of L and N* come from the law's draws alone."""
+    theta, table, _, _ = _study(seed)
+    parametric, _ = fit_parametric(table, bootstrap=bootstrap)
+    isoflop, _ = fit_isoflop(table, bootstrap=bootstrap)
+    truth = float(CHINCHILLA.exponents(theta)[0])
+    hits = []
+    for interval in (parametric.n_exponent, isoflop.n_exponent):
+        assert interval is not None and interval.low is not None and interval.high is not None
+        hits.append(interval.low <= truth <= interval.high)
+    draws, top = np.array(parametric.draws), float(table.flops.max())
+    for factor in FACTORS:
+        params, tokens = CHINCHILLA.optimum(theta, factor * top)
+        low, high = np.quantile(CHINCHILLA.predict(draws, params, tokens), [0.05, 0.95])
+        hits.append(bool(low <= CHINCHILLA.predict(theta, params, tokens) <= high))
+    low, high = np.quantile(CHINCHILLA.optimum(draws, 10 * top)[0], [0.05, 0.95])
+    hits.append(bool(low <= CHINCHILLA.optimum(theta, 10 * top)[0] <= high))
+    return hits
+
+
+def _forecast_hits(seed: int, bootstrap: int) -> list[bool]:
+    """Whether a new run's measured loss falls in the forecast's interval, at each factor beyond the largest budget."""
+    theta, table, noise, rng = _study(seed)
+    frame_fit = fit_table(table, methods=("parametric",), bootstrap=bootstrap)
+    hits = []
+    for factor in FACTORS:
+        params, tokens = (float(value) for value in CHINCHILLA.optimum(theta, factor * table.flops.max()))
+        loss = predict(frame_fit, params=params, tokens=tokens).loss
+        measured = float(CHINCHILLA.predict(theta, params, tokens)) * np.exp(noise * rng.standard_normal())
+        assert loss.low is not None and loss.high is not None
+        hits.append(loss.low <= measured <= loss.high)
+    return hits
+
+
+def test_intervals_of_forty_small_studies_are_not_far_too_narrow() -> None:
+    """A quick watch: with true coverage 90%, fewer than 31 of 40 has a probability below 1%."""
+    coverage = np.mean([_hits(seed, 100) for seed in range(40)], axis=0)
+    assert (coverage >= 31 / 40).all(), dict(zip(QUANTITIES, coverage, strict=True))
+
+
+@pytest.mark.slow
+def test_ninety_per_cent_intervals_hold_the_truth_of_85_to_95_per_cent_of_studies() -> None:
+    """300 studies; one standard error of a coverage is 1.7%, and two of them are allowed beyond the bounds."""
+    coverage = np.mean([_hits(seed, 200) for seed in range(300)], axis=0)
+    print(dict(zip(QUANTITIES, coverage.round(3).tolist(), strict=True)))
+    assert (coverage >= 0.85 - 0.034).all() and (coverage <= 0.95 + 0.034).all(), dict(
+        zip(QUANTITIES, coverage, strict=True)
+    )
+
+
+@pytest.mark.slow
+def test_forecasts_hold_the_measured_loss_of_a_new_run() -> None:
+    """Inside the law the back-test's allowance for a wrong law can only widen: at least 85%, and never all of them."""
+    coverage = np.mean([_forecast_hits(seed, 200) for seed in range(300)], axis=0)
+    print(dict(zip(FACTORS, coverage.round(3).tolist(), strict=True)))
+    assert (coverage >= 0.85).all() and (coverage < 1).all()

@@ -1,0 +1,88 @@
+"""Held-out loss: exact where it can be computed by hand, with an interval that covers."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+
+from scaling.errors import UserError
+from scaling.run_spec import RunSpec
+from trainer.data.shards import Corpus
+from trainer.evaluate import held_out
+from trainer.evaluate.held_out import HeldOutSet, clustered_standard_error
+from trainer.models.llama import Llama
+
+
+@pytest.fixture
+def model(tiny_spec: Callable[..., RunSpec]) -> Llama:
+    model = Llama(tiny_spec().shape)
+    model.initialise(0)
+    return model
+
+
+def test_equals_the_loss_computed_window_by_window(tiny_corpus: Corpus, model: Llama) -> None:
+    loss = HeldOutSet(tiny_corpus, 1003, 16).loss(model)
+    tokens = torch.from_numpy(tiny_corpus.tokens("held_out").astype(np.int64))
+    nats, text_nats, text_bytes = 0.0, 0.0, 0
+    for window in range(62):
+        x_T, y_T = tokens[window * 16 : window * 16 + 16], tokens[window * 16 + 1 : window * 16 + 17]
+        with torch.no_grad():
+            nats_T = F.cross_entropy(model(x_T[None])[0], y_T, reduction="none").double()
+        nats += nats_T.sum().item()
+        text_nats += nats_T[y_T != 0].sum().item()
+        text_bytes += int(tiny_corpus.token_bytes[y_T.numpy()].sum())
+    assert loss.tokens == 62 * 16
+    assert loss.loss_nats == pytest.approx(nats / loss.tokens, rel=1e-5)
+    assert loss.bits_per_byte == pytest.approx(text_nats / math.log(2) / text_bytes, rel=1e-5)
+
+
+def test_a_model_that_knows_nothing_needs_log_v(tiny_corpus: Corpus, model: Llama) -> None:
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.zero_()
+    loss = HeldOutSet(tiny_corpus, 2000, 16).loss(model)
+    assert loss.loss_nats == pytest.approx(math.log(64), rel=1e-6)
+    assert loss.loss_sem == pytest.approx(0, abs=1e-6)
+
+
+def test_does_not_depend_on_how_the_windows_are_batched(
+    tiny_corpus: Corpus, model: Llama, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = HeldOutSet(tiny_corpus, 2000, 16)
+    expected = whole.token_nats(model)
+    subset = whole.subset(10)
+    np.testing.assert_allclose(whole.token_nats(model, subset), expected[subset], rtol=1e-5)
+    monkeypatch.setattr(held_out, "BATCH_TOKENS_CPU", 48)
+    np.testing.assert_allclose(whole.token_nats(model), expected, rtol=1e-5)
+
+
+def test_the_clustered_error_covers_where_the_plain_one_does_not() -> None:
+    generator = np.random.default_rng(0)
+    clustered, plain, trials = 0, 0, 500
+    for _ in range(trials):
+        sizes = generator.integers(20, 80, size=40)
+        cluster = np.repeat(np.arange(40), sizes)
+        values = generator.normal(0, 0.5, 40)[cluster] + generator.normal(0, 1, cluster.size)
+        clustered += abs(values.mean()) < 1.645 * clustered_standard_error(values, cluster)
+        plain += abs(values.mean()) < 1.645 * values.std(ddof=1) / math.sqrt(values.size)
+    assert 0.85 < clustered / trials < 0.94
+    assert plain / trials < 0.6
+
+
+def test_singletons_give_the_textbook_standard_error() -> None:
+    values = np.random.default_rng(1).normal(size=50)
+    assert clustered_standard_error(values, np.arange(50)) == pytest.approx(values.std(ddof=1) / math.sqrt(50))
+
+
+@pytest.mark.parametrize(
+    ("tokens", "message"),
+    [(10**9, "exceeds the held-out split"), (15, "fills no window"), (32, "a single held-out work")],
+)
+def test_a_set_that_cannot_be_measured_is_refused(tiny_corpus: Corpus, tokens: int, message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        HeldOutSet(tiny_corpus, tokens, 16)
