@@ -172,11 +172,11 @@ def isoflop(view: StudyView) -> Isoflop | None:
         on_line = np.abs(np.log(flops / optimum.flops)) < np.log1p(_SAME_BUDGET)
         order = np.argsort(params[on_line])
         here = params[on_line][order]
-        curve = np.zeros(0)
-        curve_loss = np.zeros(0)
+        curve: Floats = np.zeros(0)
+        curve_loss: Floats = np.zeros(0)
         if optimum.polynomial is not None and here.size:
-            curve = np.geomspace(here[0] / 1.1, here[-1] * 1.1, _LINE_POINTS)
-            curve_loss = np.polynomial.polynomial.polyval(np.log(curve), optimum.polynomial)
+            curve = np.geomspace(float(here[0]) / 1.1, float(here[-1]) * 1.1, _LINE_POINTS, dtype=np.float64)
+            curve_loss = np.asarray(np.polynomial.polynomial.polyval(np.log(curve), optimum.polynomial), np.float64)
         lines.append(IsoflopLine(optimum, here, loss[on_line][order], curve, curve_loss))
     budgets = np.geomspace(optima[0].flops, optima[-1].flops, _LINE_POINTS)
     frontier = _frontier(view, budgets)
@@ -332,8 +332,10 @@ def _hold_out(view: StudyView) -> HoldOut | None:
 
 def _curves(view: StudyView) -> tuple[LossCurve, ...]:
     """The held-out loss along each run, or the training loss of runs that logged fewer than three of it."""
-    rows = view.observations[view.observations["status"] == "finished"].drop_duplicates("run_key").set_index("run_key")
-    known = view.curves[view.curves["run_key"].isin(rows.index)]
+    rows = view.observations[view.observations["status"] == "finished"].drop_duplicates("run_key")
+    params = dict(zip(rows["run_key"].astype(str), _column(rows, view.params_column), strict=True))
+    unseen = set(rows.loc[rows["role"] == "hold-out", "run_key"].astype(str))
+    known = view.curves[view.curves["run_key"].isin(list(params))]
     groups = known.groupby("run_key", sort=True)
     most = max(12, _CURVE_POINTS // max(groups.ngroups, 1))
     curves = []
@@ -345,10 +347,10 @@ def _curves(view: StudyView) -> tuple[LossCurve, ...]:
         curves.append(
             LossCurve(
                 run_key=str(key),
-                params=float(rows.loc[key, view.params_column]),  # type: ignore[arg-type]
+                params=float(params[str(key)]),
                 flops=_column(points, "flops"),
                 loss=_column(points, column),
-                held_out=rows.loc[key, "role"] == "hold-out",
+                held_out=str(key) in unseen,
             )
         )
     return tuple(sorted(curves, key=lambda curve: (curve.params, curve.run_key)))
@@ -356,8 +358,6 @@ def _curves(view: StudyView) -> tuple[LossCurve, ...]:
 
 def _thin(count: int, most: int) -> NDArray[np.intp]:
     """At most ``most`` of ``count`` positions, evenly spaced, the first and last among them."""
-    return (
-        np.unique(np.linspace(0, count - 1, min(count, most)).round().astype(np.intp))
-        if count
-        else np.zeros(0, np.intp)
-    )
+    if not count:
+        return np.zeros(0, np.intp)
+    return np.unique(np.linspace(0, count - 1, min(count, most)).round().astype(np.intp))

@@ -16,7 +16,7 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-__all__ = ["embedded_json", "plotly_script", "render_page", "script", "svg_data_uri"]
+__all__ = ["data_uri", "embedded_json", "plotly_script", "render_page", "script"]
 
 
 def script(name: str) -> str:
@@ -29,7 +29,7 @@ def plotly_script() -> str:
     """Plotly's own library, 4.8 MB."""
     from plotly.offline import get_plotlyjs
 
-    return get_plotlyjs()
+    return str(get_plotlyjs())
 
 
 def embedded_json(text: str) -> Markup:
@@ -37,9 +37,10 @@ def embedded_json(text: str) -> Markup:
     return Markup(text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026"))
 
 
-def svg_data_uri(svg: bytes) -> str:
-    """An SVG as the source of an ``img``, where its ids can't meet another figure's and nothing in it can run."""
-    return "data:image/svg+xml;base64," + base64.b64encode(svg).decode("ascii")
+def data_uri(content: bytes, file_format: str) -> str:
+    """A picture as the source of an ``img``: an SVG's ids can't meet another's there, and nothing in it runs."""
+    kind = {"svg": "svg+xml"}.get(file_format, file_format)
+    return f"data:image/{kind};base64," + base64.b64encode(content).decode("ascii")
 
 
 @cache

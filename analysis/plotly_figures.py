@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
 import numpy as np
 import plotly.graph_objects as go
+from numpy.typing import NDArray
 
-from analysis.figure_data import Allocation, Isoflop, LossAgainstCompute, PredictedActual
+from analysis.figure_data import Allocation, Isoflop, LossAgainstCompute, LossCurve, PredictedActual
 from analysis.figures.isoflop import limits as isoflop_limits
 from analysis.figures.loss_against_compute import loss_limits
 from analysis.plotly_traces import (
@@ -37,19 +41,21 @@ def loss_against_compute_plot(data: LossAgainstCompute) -> go.Figure:
         titled(_LOSS, type="log", range=log_range(*loss_limits(data)), nticks=8),
     )
     colours = dict(zip(data.sizes, ordered(data.sizes), strict=True))
-    for curve in data.curves:
-        name = f"{count_label(curve.params)} params"
+    for size in np.unique([curve.params for curve in data.curves]):
+        # One trace a size, its runs apart by a gap: three hundred traces would make the page slow.
+        name = f"{count_label(size)} params"
+        flops, loss = _joined([curve for curve in data.curves if curve.params == size])
         figure.add_trace(
             line_trace(
-                curve.flops,
-                curve.loss,
-                colours[curve.params],
+                flops,
+                loss,
+                colours[size],
                 line={"width": 1.1},
                 opacity=0.6,
                 name=name,
-                legendgroup=str(curve.params),
+                legendgroup=str(size),
                 showlegend=False,
-                hovertemplate="%{y:.3f} nats at %{x:.2e} FLOPs<extra>" + f"{name}, {curve.run_key[:8]}</extra>",
+                hovertemplate="%{y:.3f} nats at %{x:.2e} FLOPs<extra>" + name + "</extra>",
             )
         )
     sizes = data.sizes
@@ -107,6 +113,14 @@ def loss_against_compute_plot(data: LossAgainstCompute) -> go.Figure:
     return figure
 
 
+def _joined(curves: Sequence[LossCurve]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """FLOPs and loss of several curves one after another with NaN between them; single precision halves the page."""
+    gap = np.array([np.nan])
+    flops = np.concatenate([part for curve in curves for part in (curve.flops, gap)])
+    loss = np.concatenate([part for curve in curves for part in (curve.loss, gap)])
+    return flops.astype(np.float32), loss.astype(np.float32)
+
+
 def isoflop_plot(data: Isoflop) -> go.Figure:
     params_limits, losses = isoflop_limits(data)
     ticks = log_ticks(*params_limits, most=12)
@@ -123,7 +137,7 @@ def isoflop_plot(data: Isoflop) -> go.Figure:
     colours = ordered([line.optimum.flops for line in data.lines], "cividis")
     for index, (line, colour) in enumerate(zip(data.lines, colours, strict=True)):
         ok, name = line.optimum.status == "ok", f"{powers_of_ten(line.optimum.flops)} FLOPs"
-        group = {"legendgroup": str(index), "name": name}
+        group: dict[str, Any] = {"legendgroup": str(index), "name": name}
         figure.add_trace(
             line_trace(
                 line.curve_params,
@@ -191,6 +205,8 @@ def allocation_plot(data: Allocation, quantity: str) -> go.Figure:
         titled(_COMPUTE, type="log", exponentformat="power", nticks=7),
         titled("optimal parameters N*" if params else "optimal tokens D*", type="log", exponentformat="B", nticks=7),
     )
+    first, last = data.fitted_flops
+    figure.add_vrect(x0=first, x1=last, fillcolor="#808a94", opacity=0.15, line_width=0, layer="below")
     # Published laws first: the study's own lines lie over them.
     for index, line in enumerate(sorted(data.lines, key=lambda line: line.kind != "published")):
         band = line.params if params else line.tokens

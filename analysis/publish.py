@@ -38,8 +38,8 @@ def publish(
 ) -> None:
     """Log ``view`` onto the run ``run_id`` of the MLflow store at ``tracking_uri``.
 
-    What was already written to ``folder`` (``figures/``, ``report.html``, ``curves.html``) is sent as it stands, and the
-    rest is made; ``files`` go beside. Raises ``UserError`` where a file of ``files`` does not exist.
+    What was already written to ``folder`` (``figures/``, ``report.html``, ``curves.html``) is sent as it stands, and
+    the rest is made; ``files`` go beside. Raises ``UserError`` where a file of ``files`` does not exist.
     """
     absent = [str(path) for path in files if not path.is_file()]
     if absent:
@@ -120,8 +120,8 @@ def metrics(view: StudyView) -> dict[str, float]:
             "loss": made.loss,
             "learning_rate": made.learning_rate,
         }
-        for name, interval in quantities.items():
-            found |= _bounds(f"recommended_{name}", interval)
+        for name, quantity in quantities.items():
+            found |= _bounds(f"recommended_{name}", quantity)
     return found
 
 
@@ -156,11 +156,9 @@ def description(view: StudyView) -> str:
 
 def _plain(text: str) -> str:
     """``text`` without the characters that Markdown or HTML would act on."""
-    for character in "\\`*_<>[]|#":
-        text = text.replace(
-            character, "\\" + character if character not in "<>" else {"<": "&lt;", ">": "&gt;"}[character]
-        )
-    return text
+    for character in "\\`*_[]|#":
+        text = text.replace(character, "\\" + character)
+    return text.replace("<", "&lt;").replace(">", "&gt;")
 
 
 def _log_metrics(client: MlflowClient, run_id: str, wanted: dict[str, float]) -> None:
@@ -172,7 +170,7 @@ def _log_metrics(client: MlflowClient, run_id: str, wanted: dict[str, float]) ->
 
 
 def _set_tags(client: MlflowClient, run_id: str, view: StudyView) -> None:
-    """Description, study, keys of the fit and forecast, and the mark by which MLflow shows the observations as a table."""
+    """Description, study, keys of fit and forecast, and the mark by which MLflow shows a table as one."""
     logged = json.loads(client.get_run(run_id).data.tags.get(_LOGGED_ARTIFACTS, "[]"))
     table = {"path": _TABLE, "type": "table"}
     tags = {

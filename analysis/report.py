@@ -9,10 +9,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from matplotlib.figure import Figure
+
 from analysis import report_tables as tables
 from analysis.figures.gallery import FIGURES, figure_bytes, rendered
 from analysis.interactive import plots, plots_json
-from analysis.offline_page import embedded_json, plotly_script, render_page, script, svg_data_uri
+from analysis.offline_page import data_uri, embedded_json, plotly_script, render_page, script
 from analysis.recommendation_yaml import recommendation_yaml
 from analysis.study_view import StudyView
 from analysis.verdict import forecast_sentence, loss_interval, percent, range_text, verdict
@@ -23,6 +25,7 @@ from sweeps.workspace import write_whole
 
 __all__ = ["report_html", "write_report"]
 
+_HEAVY_SVG = 130_000
 _FRONTIER_FIGURES = ("loss_against_compute", "isoflop", "allocation")
 _PARAMS_WORDS = {
     "total": "all parameters",
@@ -38,7 +41,7 @@ class _Figure:
     title: str
     caption: str
     plots: tuple[str, ...]
-    svg: str
+    still: str
 
 
 @dataclass(frozen=True)
@@ -58,17 +61,17 @@ def report_html(view: StudyView) -> str:
     """The whole report as one HTML document under 6 MB."""
     made = plots(view)
     level = f"{view.fit.level:.0%}"
-    svgs = {kind.name: svg_data_uri(figure_bytes(figure, "svg")) for kind, figure in rendered(view)}
+    stills = {kind.name: _still(figure) for kind, figure in rendered(view)}
     figures = {
         kind.name: _Figure(
             kind.name,
             kind.title,
             kind.caption.format(level=level),
             tuple(plot.name for plot in made if plot.kind == kind.name),
-            svgs[kind.name],
+            stills[kind.name],
         )
         for kind in FIGURES
-        if kind.name in svgs
+        if kind.name in stills
     }
     recommendation = view.recommendation
     return render_page(
@@ -97,6 +100,12 @@ def report_html(view: StudyView) -> str:
         f"C is {_FLOPS_WORDS[view.fit.flops_convention]}",
         plots_json=embedded_json(plots_json(made)),
     )
+
+
+def _still(figure: Figure) -> str:
+    """The figure for paper: SVG, or WebP where hundreds of marks make an SVG too heavy for the page."""
+    svg = figure_bytes(figure, "svg")
+    return data_uri(svg, "svg") if len(svg) < _HEAVY_SVG else data_uri(figure_bytes(figure, "webp"), "webp")
 
 
 def _tile(label: str, interval: Interval | None) -> list[_Tile]:

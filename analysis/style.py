@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import matplotlib
 import numpy as np
@@ -18,6 +19,7 @@ from matplotlib.axis import Axis
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
+from matplotlib.patheffects import withStroke
 from matplotlib.ticker import FixedFormatter, FixedLocator, NullFormatter
 from numpy.typing import ArrayLike, NDArray
 
@@ -40,8 +42,8 @@ __all__ = [
     "ordered_colours",
     "power_label",
     "powers_of_ten",
-    "rc",
     "role",
+    "settings",
     "spread",
 ]
 
@@ -103,8 +105,13 @@ def ordered_colours(values: ArrayLike, colour_map: str = "viridis", *, dark_page
     return [to_hex(c) for c in matplotlib.colormaps[colour_map](shares)]
 
 
-def rc(width_inches: float) -> dict[str, Any]:
-    """Matplotlib settings for a figure of this width: 7 pt text in a column, 9 pt across the page."""
+def settings(width_inches: float) -> AbstractContextManager[None]:
+    """Matplotlib's settings for a figure of this width, while the block runs."""
+    return matplotlib.rc_context(cast(Any, _rc(width_inches)))
+
+
+def _rc(width_inches: float) -> dict[str, Any]:
+    """7 pt text in a column, 9 pt across the page."""
     text = 7.0 if width_inches < 5 else 9.0
     return {
         "font.family": "sans-serif",
@@ -194,7 +201,7 @@ def log_ticks(low: float, high: float, most: int = 6) -> NDArray[np.float64]:
         if len(ticks) <= most:
             return ticks
     for step in (s * 10.0**e for e in range(math.floor(math.log10(high - low)) - 2, 30) for s in (1, 2, 2.5, 5)):
-        ticks = np.arange(math.ceil(low / step), math.floor(high / step) + 1) * step
+        ticks = np.arange(math.ceil(low / step), math.floor(high / step) + 1, dtype=np.float64) * step
         if len(ticks) <= most:
             return ticks
     return np.array([low, high])
@@ -253,8 +260,18 @@ def label_line_ends(
     axes.figure.draw_without_rendering()  # type: ignore[union-attr]
     pixels = axes.transData.transform([(x, y) for x, y, _, _ in ends])
     placed = spread(pixels[:, 1], gap)
+    halo = [withStroke(linewidth=2, foreground="white")]
     for (x, y, text, colour), here, there in zip(ends, pixels[:, 1], placed, strict=True):
         axes.annotate(
-            text, (x, y), xytext=(5, (there - here) * 72 / axes.figure.dpi), textcoords="offset points", color=colour,
-            fontsize=size, va="center", ha="left", annotation_clip=False,
-        )  # fmt: skip
+            text,
+            (x, y),
+            xytext=(5, (there - here) * 72 / axes.figure.dpi),
+            textcoords="offset points",
+            color=colour,
+            fontsize=size,
+            va="center",
+            ha="left",
+            annotation_clip=False,
+            path_effects=halo,
+            zorder=8,
+        )

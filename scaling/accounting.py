@@ -1,8 +1,7 @@
 """What a token costs along a family of shapes, and how its sizes count under a fit's conventions.
 
 A fit knows N under one convention and C under another; a shape has exact counts of both. At the large end exact FLOPs
-are not 6 N: attention over a context of 8,192 adds 12% at 70B parameters (measured on the dial's shape), so that a budget
-buys fewer tokens.
+are not 6 N: over a context of 8,192 a Llama of 70B parameters costs 12% more, so that a budget buys fewer tokens.
 """
 
 from __future__ import annotations

@@ -10,8 +10,8 @@ from importlib import resources
 from typing import Any
 
 from scaling.errors import UserError
-from scaling.record import Interval, Record
 from scaling.recommendation import ClusterEstimate
+from scaling.record import Interval, Record
 
 __all__ = ["Accelerator", "accelerator", "achieved_mfu", "cluster_estimate", "cluster_flops"]
 

@@ -14,6 +14,7 @@ import numpy as np
 
 from scaling.errors import UserError
 from scaling.published import published_table
+from scaling.quantity import format_count
 from scaling.record import Interval, Record
 
 __all__ = [
@@ -89,7 +90,10 @@ def fit_valley(learning_rates: Sequence[float], losses: Sequence[float]) -> Vall
     """
     if len(learning_rates) != len(losses) or len(losses) < 3:
         raise ValueError("a valley needs at least three rates with their losses")
-    x, y = np.log(np.asarray(learning_rates, float)), np.asarray(losses, float)
+    # A loss that is not a number is a run that diverged: worse than all others, and no part of the parabola.
+    x, y = np.log(np.asarray(learning_rates, float)), np.nan_to_num(np.asarray(losses, float), nan=np.inf)
+    if not (np.diff(x) > 0).all() or not np.isfinite(y).any():
+        raise ValueError("a valley needs ascending rates and at least one finite loss")
     best = int(np.argmin(y))
     near = np.arange(max(0, best - 2), min(len(y), best + 3))
     near = near[y[near] <= 1.10 * y[best]]
@@ -113,7 +117,7 @@ def fit_valley(learning_rates: Sequence[float], losses: Sequence[float]) -> Vall
     p2, p1, p0 = (float(p) for p in np.polyfit(x[near], y[near], 2))
     if p2 <= 0 or not x[best - 1] <= -p1 / (2 * p2) <= x[best + 1]:
         return valley("curvature", "the losses near the best rate are no valley", float(x[best]), step)
-    # Beyond three points the misfit says how well the bottom is known; with three there is none, and half a step stands.
+    # Beyond three points the misfit says how well the bottom is known; with three there is none: half a step stands.
     misfit = y[near] - np.polyval((p2, p1, p0), x[near])
     spare = len(near) - 3
     sd = math.sqrt(float(misfit @ misfit) / spare) / (2 * p2 * step) if spare else step / 2
@@ -140,20 +144,23 @@ def law_from_probe(valleys: Sequence[tuple[float, Valley]]) -> LearningRateLaw:
     sd = 1 / math.sqrt(information + prior)
     spread = math.exp(_LEVEL_QUANTILE / math.sqrt(float(weight.sum())))
     measured = f", measured alone {moment / information:.2f}" if information > 0 else ""
-    edges = [f"{params:.3g}: {valley.reason}" for params, valley in valleys if valley.reason]
+    edges = [f"{format_count(params)}: {valley.reason}" for params, valley in valleys if valley.reason]
     doubts = f" ({'; '.join(edges)})" if edges else ""
     return LearningRateLaw(
         params_at=math.exp(centre),
         rate_at=Interval(estimate=math.exp(level), low=math.exp(level) / spread, high=math.exp(level) * spread),
         exponent=Interval(estimate=exponent, low=exponent - _LEVEL_QUANTILE * sd, high=exponent + _LEVEL_QUANTILE * sd),
-        basis=f"probed at {', '.join(f'{params:.3g}' for params, _ in valleys)} parameters{doubts}; lr ~ N^-{exponent:.2f}: "
-        f"prior {PRIOR_EXPONENT:.2f} (OLMo ladder){measured}",
+        basis=f"probed at {', '.join(format_count(params) for params, _ in valleys)} parameters{doubts}; "
+        f"lr ~ N^-{exponent:.2f}: prior {PRIOR_EXPONENT:.2f} (OLMo ladder){measured}",
     )
 
 
 def fixed_rate(rate: float) -> LearningRateLaw:
-    """One rate for all sizes, as given. How it should change with size was not measured, so the interval of the exponent
-    spans the published ones, 0 to 2/3, and lets the rate at larger sizes fall but not rise."""
+    """One rate for all sizes, as given.
+
+    How it should change with size was not measured, so the interval of the exponent spans the published ones, 0 to 2/3,
+    and lets the rate at larger sizes fall but not rise.
+    """
     return LearningRateLaw(
         rate_at=Interval(estimate=rate, low=rate, high=rate),
         params_at=1e6,
@@ -187,8 +194,8 @@ def published_rate(key: str, params: float, tokens: float) -> PublishedRate:
         low, high = law.get(f"{name}_range", (0.0, math.inf))
         if not low <= value <= high:
             raise UserError(
-                f"learning-rate law {key} at {value:.3g} {name}: it was fitted on {low:.3g} to {high:.3g} and is refused "
-                "outside; probe the rate at two sizes (hyperparameters.learning_rate: probe)"
+                f"learning-rate law {key} at {value:.3g} {name}: it was fitted on {low:.3g} to {high:.3g} and is "
+                "refused outside; probe the rate at two sizes (hyperparameters.learning_rate: probe)"
             )
         rate *= value ** law.get(f"{name}_exponent", 0.0)
     return PublishedRate(key=key, name=law["name"], rate=rate, citation=law["citation"])

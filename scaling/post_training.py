@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from typing import Literal
 
-from scaling.record import Record
 from scaling.recommendation import ClusterEstimate, PostTrainingStage
+from scaling.record import Record
 
 __all__ = ["post_training_stages"]
 

@@ -40,7 +40,7 @@ def published_table() -> dict[str, list[dict[str, Any]]]:
 
 
 def optimum(key: str, flops: float) -> PublishedOptimum:
-    """Where the law ``key`` (hoffmann, besiroglu, kaplan, twenty) would put ``flops``; ``KeyError`` if there is none."""
+    """Where the law ``key`` (hoffmann, besiroglu, kaplan, twenty) would put ``flops``; ``KeyError`` if unknown."""
     for found in published_optima(flops):
         if found.key == key:
             return found
@@ -58,7 +58,7 @@ def published_optima(flops: float) -> tuple[PublishedOptimum, ...]:
 
 def kaplan_total(nonembedding: float, omega: float = 47_491.0) -> float:
     """Total parameters of a model of ``nonembedding``: N + ω N^(1/3) (Pearce & Song 2406.12907)."""
-    return nonembedding + omega * nonembedding ** (1 / 3)
+    return float(nonembedding + omega * nonembedding ** (1 / 3))
 
 
 def _chinchilla_params(law: dict[str, Any], flops: float) -> float:

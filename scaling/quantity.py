@@ -41,7 +41,7 @@ def format_usd(value: float) -> str:
 
 def format_duration(seconds: float) -> str:
     """``8 s``, ``3 min 40 s``, ``2 h 5 min``, ``27.0 days``."""
-    if seconds < 60:
+    if round(seconds) < 60:
         return f"{seconds:.0f} s"
     minutes, rest = divmod(round(seconds), 60)
     if minutes < 60:

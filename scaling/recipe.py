@@ -19,7 +19,8 @@ WARMUP_SHARE = 0.1
 MOST_WARMUP_STEPS = 2000
 """Chinchilla's and Llama's habit (2302.13971, section 2.2); a tenth of the run where that is shorter."""
 PUBLISHED_SPREAD = 1.5
-"""Factor around a published law inside its range: rates this far apart cost a few tenths of a percent of loss."""
+"""Factor around a published law inside its range. On Step Law's own grid a rate 1.4 times too low costs 0.14% of loss
+on average and one 1.4 times too high 0.36%, measured."""
 UNPROBED_SPREAD = 3.0
 
 
@@ -52,18 +53,18 @@ def recipe_from_study(
 
     ``context`` is tokens a sequence. Published laws that hold at this size and length are named beside.
     """
-    others = "; ".join(f"{known.name} says {known.rate:.2g}" for known in published_rates(counts.nonembedding, tokens))
+    beside = "".join(f"; {known.name} says {known.rate:.2g}" for known in published_rates(counts.nonembedding, tokens))
     wanted = anchor.batch_tokens * (tokens / anchor.tokens) ** BATCH_EXPONENT
     basis = (
         f"learning rate: {law.basis}, carried from {format_count(law.params_at)} to {format_count(counts.total)} "
-        f"parameters{'; ' + others if others else ''}; batch: {format_count(anchor.batch_tokens)} tokens at "
+        f"parameters{beside}; batch: {format_count(anchor.batch_tokens)} tokens at "
         f"{format_count(anchor.tokens)}, grown by D^{BATCH_EXPONENT} (Power Lines 2505.13738)"
     )
     return _recipe(law.rate_interval(counts.total), wanted, tokens, context, basis)
 
 
 def recipe_from_literature(counts: ParameterCounts, tokens: float, context: int) -> Recipe:
-    """Published laws inside the range they were fitted on; where none holds, the OLMo ladder's slope, marked as such."""
+    """Published laws inside the range they were fitted on; where none holds, the OLMo ladder's slope, marked so."""
     held = published_rates(counts.nonembedding, tokens)
     if held:
         first, *others = held

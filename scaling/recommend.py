@@ -32,6 +32,7 @@ ILLUSTRATION_ORDERS = 3.0
 """Beyond this many orders of magnitude the answer is an illustration, not advice."""
 DEFAULT_ACCELERATOR = "H100"
 LONGEST_DAYS = 30
+MOST_GPUS = 2**20
 LARGE_MODEL = 1e9
 """From here on a model without a study gets Llama 3's vocabulary and context, and a head of its own."""
 SMALL_VOCABULARY = 32_000
@@ -188,8 +189,11 @@ def _cluster(
     name = accelerator or DEFAULT_ACCELERATOR
     if gpus is None:
         gpus = 1
-        while gpus < 2**20 and cluster_estimate(flops, gpus, name, mfu, price).days.estimate > LONGEST_DAYS:
+        while gpus < MOST_GPUS and cluster_estimate(flops, gpus, name, mfu, price).days.estimate > LONGEST_DAYS:
             gpus *= 2
+        made = cluster_estimate(flops, gpus, name, mfu, price)
+        chosen = f"number of GPUs: a power of two that finishes within {LONGEST_DAYS} days, {MOST_GPUS:,} at most"
+        return made.model_copy(update={"source": f"{made.source}; {chosen}"})
     return cluster_estimate(flops, gpus, name, mfu, price)
 
 
@@ -232,8 +236,8 @@ def _distance(fit: Fit, allocation: Allocation, orders: float) -> list[str]:
     said = []
     if orders > ILLUSTRATION_ORDERS:
         said.append(
-            f"This extrapolates {orders:.1f} orders of magnitude beyond the fitted runs: an illustration of the method, "
-            "not advice. Train rungs in between before you spend anything on it."
+            f"This extrapolates {orders:.1f} orders of magnitude beyond the fitted runs: an illustration of the method,"
+            " not advice. Train rungs in between before you spend anything on it."
         )
     elif orders > 0:
         said.append(

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import re
 import textwrap
 
-from scaling.architectures import get, total_params
+from scaling.architectures import total_params
 from scaling.quantity import format_count, format_duration, format_flops, format_interval, format_usd
 from scaling.recommendation import Recommendation
 from scaling.record import Interval
@@ -29,7 +30,8 @@ def _heading(made: Recommendation) -> str:
         where = "inside the fitted runs' compute"
     line = f"{name}where to put {format_flops(made.flops)}  ({where})"
     if made.illustration:
-        return f"ILLUSTRATION, NOT ADVICE: {made.extrapolation_orders:.1f} orders of magnitude beyond the fitted runs\n{line}"
+        orders = f"{made.extrapolation_orders:.1f} orders of magnitude beyond the fitted runs"
+        return f"ILLUSTRATION, NOT ADVICE: {orders}\n{line}"
     return line
 
 
@@ -46,22 +48,21 @@ def _answer(made: Recommendation) -> str:
         lines.append(f"Any size from {format_count(low)} to {format_count(high)} costs less than 0.3% of loss.")
     method = "the parametric law" if made.estimator == "parametric" else "the iso-FLOP lines"
     lines.append(f"({made.level:.0%} intervals; by {method})")
-    return "\n".join(lines)
+    return "\n".join(textwrap.fill(line, WIDTH, subsequent_indent="  ") for line in lines)
 
 
 def _configuration(made: Recommendation) -> str:
     shape, batch = made.shape, made.global_batch_tokens
     grouped = f" ({shape.kv_heads} key-value)" if shape.kv_heads != shape.heads else ""
     tied = "tied head" if shape.tied else "untied head"
+    tokens = made.run.tokens if made.run is not None else made.tokens.estimate
     lines = [
         f"{shape.layers} layers x {shape.width}, {shape.heads} heads{grouped}, SwiGLU {shape.ffn_width}, vocabulary "
         f"{shape.vocabulary}, context {shape.context}, {tied}: {format_count(total_params(shape))} parameters",
         f"peak learning rate {_significant(made.learning_rate)} · batch {format_count(batch)} tokens · warm-up "
-        f"{made.warmup_tokens // batch:,} steps · cooldown {made.cooldown_tokens // batch:,} steps",
-        *made.hyperparameter_basis.split("; batch: "),
+        f"{made.warmup_tokens // batch:,} steps · cooldown {made.cooldown_tokens / tokens:.0%}",
+        *re.split(r"; (?=batch: |warm-up: )", made.hyperparameter_basis),
     ]
-    if len(lines) > 3:
-        lines[3] = f"batch: {lines[3]}"
     return textwrap.indent("\n".join(textwrap.fill(line, WIDTH - 2, subsequent_indent="    ") for line in lines), "  ")
 
 
@@ -70,12 +71,12 @@ def _cost(made: Recommendation) -> str:
     if cluster is None:
         return ""
     price = cluster.price_usd_per_gpu_hour
-    days = Interval(estimate=cluster.days.estimate, low=cluster.days.low, high=cluster.days.high)
     return (
-        f"  {cluster.gpus:,} x {cluster.accelerator}: {_days(days)} at {cluster.mfu.estimate:.0%} of the bf16 peak "
-        f"[{cluster.mfu.low:.0%}, {cluster.mfu.high:.0%}]\n"
+        f"  {cluster.gpus:,} x {cluster.accelerator}: {_days(cluster.days)} at {cluster.mfu.estimate:.0%} of the bf16 "
+        f"peak [{cluster.mfu.low:.0%}, {cluster.mfu.high:.0%}]\n"
         f"  {format_interval(cluster.gpu_hours)} GPU-hours · {format_usd(cluster.usd.estimate)} "
-        f"[{format_usd(cluster.usd.low or 0)}, {format_usd(cluster.usd.high or 0)}] at ${price.estimate:g} a GPU-hour"
+        f"[{format_usd(cluster.usd.low or 0)}, {format_usd(cluster.usd.high or 0)}] at ${price.estimate:g} a GPU-hour\n"
+        + textwrap.fill(f"  ({cluster.source})", WIDTH, subsequent_indent="   ")
     )
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import pandas as pd
+import yaml
 from scaling.hyperparameters import LearningRateLaw, fixed_rate
 from scaling.recommend import StudyContext, recommend
 from trainer.loop.calibration import calibrate
@@ -69,6 +70,20 @@ class StudyResult:
     failed: tuple[RunRow, ...]
     folder: Path
 
+    def summary(self) -> dict[str, Any]:
+        """The answers as one JSON object: what ``scaling run --json`` prints."""
+        draws = {"parametric": {"draws"}, "isoflop": {"draws"}}
+        return {
+            "study": self.study.name,
+            "runs": len(self.observations),
+            "failed": [{"run_key": run.key, "label": run.label, "error": run.error} for run in self.failed],
+            "fit": self.fit.model_dump(mode="json", exclude=draws),
+            "forecast": self.forecast and self.forecast.model_dump(mode="json"),
+            "outcome": self.outcome and self.outcome.model_dump(mode="json"),
+            "recommendation": self.recommendation.model_dump(mode="json"),
+            "folder": str(self.folder),
+        }
+
 
 class Conductor:
     """Conducts one study in one workspace; hold the study's lock (``Workspace.conducting``) while using it."""
@@ -101,6 +116,7 @@ class Conductor:
         corpus = self._corpus()
         plan = self._calibrated_plan(corpus)
         self.ledger.freeze(self.study.name, settings, plan.model_dump(mode="json"))
+        self._write("study.yaml", yaml.safe_dump(self.study.model_dump(mode="json"), sort_keys=False))
         self._write("plan.json", plan.model_dump_json(indent=2))
         return plan
 

@@ -28,6 +28,9 @@ class Tracker(Protocol):
     def note(self, message: str) -> None:
         """Something that a person should know, in one line."""
 
+    def flush(self) -> None:
+        """Make durable what was reported; called before each checkpoint, since a resumed run won't report it again."""
+
 
 class NullTracker:
     """Forgets everything."""
@@ -39,6 +42,9 @@ class NullTracker:
         return
 
     def note(self, message: str) -> None:
+        return
+
+    def flush(self) -> None:
         return
 
 
@@ -74,6 +80,9 @@ class RecordingTracker:
 
     def note(self, message: str) -> None:
         self.notes.append(message)
+
+    def flush(self) -> None:
+        return
 
     def curve(self, name: str) -> dict[int, float]:
         """The values of one metric by step; of a repeated step the last."""

@@ -87,10 +87,19 @@ def _target(axes: Axes, data: Allocation, interval: Interval | None) -> None:
         return
     axes.axvline(data.target_flops, color=MUTED, linestyle=":", linewidth=0.8, zorder=1)
     _interval_mark(axes, data.target_flops, interval, INK, "D", 4.5)
+    # Rising lines leave the lower right empty.
     axes.annotate(
-        f"target\n{count_label(interval.estimate)}", (data.target_flops, interval.estimate), xytext=(-7, 4),
-        textcoords="offset points", ha="right", va="bottom", fontsize="small", color=INK, linespacing=1.1,
-    )  # fmt: skip
+        f"target\n{count_label(interval.estimate)}",
+        (data.target_flops, 0),
+        xycoords=("data", "axes fraction"),
+        xytext=(-4, 4),
+        textcoords="offset points",
+        ha="right",
+        va="bottom",
+        fontsize="small",
+        color=INK,
+        linespacing=1.1,
+    )
 
 
 def _interval_mark(axes: Axes, x: float, interval: Interval, colour: str, marker: str, size: float) -> None:

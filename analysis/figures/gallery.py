@@ -8,13 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import matplotlib
 from matplotlib.figure import Figure
 
 from analysis import figure_data
 from analysis.figures import allocation, isoflop, loss_against_compute, predicted_actual
 from analysis.study_view import StudyView
-from analysis.style import PAGE_INCHES, rc
+from analysis.style import PAGE_INCHES, settings
 from sweeps.workspace import write_whole
 
 __all__ = ["FIGURES", "FigureKind", "draw_all", "figure_bytes", "rendered"]
@@ -76,15 +75,19 @@ def rendered(view: StudyView, width_inches: float = PAGE_INCHES) -> Iterator[tup
     for kind in FIGURES:
         data = kind.data(view)
         if data is not None:
-            with matplotlib.rc_context(rc(width_inches)):
-                yield kind, kind.draw(data, width_inches)
+            with settings(width_inches):
+                figure = kind.draw(data, width_inches)
+                # Laid out once, so that PNG and SVG agree and a second drawing repeats the first to the byte.
+                figure.draw_without_rendering()
+                figure.set_layout_engine("none")
+            yield kind, figure
 
 
 def figure_bytes(figure: Figure, file_format: str, width_inches: float = PAGE_INCHES) -> bytes:
-    """The figure as ``png`` (200 dpi) or ``svg``; equal figures give equal bytes."""
+    """The figure as ``svg``, or at 200 dpi as ``png`` or ``webp``; equal figures give equal bytes."""
     buffer = io.BytesIO()
-    metadata = {"Date": None} if file_format == "svg" else {"Software": None}
-    with matplotlib.rc_context(rc(width_inches)):
+    metadata = {"svg": {"Date": None}, "png": {"Software": None}}.get(file_format)
+    with settings(width_inches):
         figure.savefig(buffer, format=file_format, dpi=DPI, metadata=metadata)
     return buffer.getvalue()
 

@@ -24,6 +24,9 @@ from scaling.record import Interval
 
 __all__ = ["draw", "limits"]
 
+_LABELS = 8
+"""Of more lines than this, an even sample is labelled."""
+
 
 def limits(data: Isoflop) -> tuple[tuple[float, float], tuple[float, float]]:
     """(N low, N high), (L low, L high) that hold every run, and the intervals of the minima."""
@@ -33,8 +36,6 @@ def limits(data: Isoflop) -> tuple[tuple[float, float], tuple[float, float]]:
     lows = [value for bound in bounds if (value := bound.low) is not None]
     low, high = min([float(losses.min()), *lows]), float(losses.max())
     margin = (high / low) ** 0.06
-    if any(line.optimum.status != "ok" for line in data.lines):
-        low /= margin  # room for the words below a rejected line
     return (float(params.min()) / 1.25, float(params.max()) * 1.25), (low / margin, high * margin)
 
 
@@ -59,7 +60,10 @@ def draw(data: Isoflop, width_inches: float) -> Figure:
         for line, colour in zip(data.lines, colours, strict=True)
         if line.params.size
     ]
-    label_line_ends(axes, ends)
+    shown: list[int] = (
+        np.unique(np.linspace(0, len(ends) - 1, min(len(ends), _LABELS)).round().astype(int)).tolist() if ends else []
+    )
+    label_line_ends(axes, [ends[index] for index in shown])
     _key(figure, data)
     return figure
 
@@ -105,19 +109,23 @@ def _minimum(axes: Axes, line: IsoflopLine, colour: str) -> None:
             [line.params[lowest]], [line.loss[lowest]], linestyle="", marker="D", markersize=8, markerfacecolor="none",
             markeredgecolor=role("isoflop").colour, markeredgewidth=1.1, zorder=6,
         )  # fmt: skip
-        axes.annotate(
-            f"no minimum: {optimum.status}", (line.params[lowest], line.loss[lowest]), xytext=(0, -8),
-            textcoords="offset points", ha="center", va="top", fontsize="small", color=role("isoflop").colour,
-        )  # fmt: skip
 
 
 def _key(figure: Figure, data: Isoflop) -> None:
     """What the diamonds and the dashed path are, above the lines, where nothing can lie below the words."""
     entries = []
     if any(line.optimum.status == "ok" for line in data.lines):
-        entries.append(Line2D([], [], marker="D", linestyle="", color=role("isoflop").colour, label="fitted minimum"))
+        entries.append(_diamond(role("isoflop").colour, "fitted minimum"))
     if data.path is not None:
         look = role("parametric")
         entries.append(Line2D([], [], color=look.colour, linestyle=(0, (4, 2)), label="optimum of the parametric law"))
+    rejected = sorted({line.optimum.status for line in data.lines} - {"ok"})
+    if rejected:
+        entries.append(_diamond(role("isoflop").colour, f"no minimum: {', '.join(rejected)}", hollow=True))
     if entries:
         figure.legend(handles=entries, loc="outside upper left", labelcolor=MUTED, ncols=2, borderaxespad=0.1)
+
+
+def _diamond(colour: str, label: str, *, hollow: bool = False) -> Line2D:
+    face = "none" if hollow else colour
+    return Line2D([], [], marker="D", linestyle="", color=colour, markerfacecolor=face, label=label)

@@ -42,13 +42,15 @@
       modebar: { bgcolor: "rgba(0,0,0,0)", color: value("--muted"), activecolor: value("--ink") },
       hoverlabel: { font: { family: css.fontFamily } },
       height: div.clientHeight || 460,
+      // Below the axis title, however tall the plot is.
+      legend: { ...spec.layout.legend, y: -58 / (0.58 * (div.clientHeight || 460)) },
     };
     if (narrow.matches) {
       layout.margin = { l: 44, r: 12, t: 8, b: 40 };
       layout.dragmode = false;
     }
     const config = { responsive: true, displaylogo: false, displayModeBar: narrow.matches ? false : "hover",
-                     modeBarButtonsToRemove: ["select2d", "lasso2d", "autoScale2d"] };
+                     modeBarButtons: [["zoom2d", "pan2d", "resetScale2d", "toImage"]] };
     Plotly.react(div, spec.data.map((trace) => painted(trace, theme, value("--paper"))), layout, config);
   }
 

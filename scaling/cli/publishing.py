@@ -12,12 +12,11 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from analysis.study_view import StudyView
-    from scaling.recommendation import Recommendation
     from sweeps.conduct import Conductor, StudyResult
     from sweeps.plan import Plan
     from sweeps.workspace import Workspace
 
-__all__ = ["WrittenReport", "recommendation_yaml", "tracked", "ui_command", "ui_page", "write_report"]
+__all__ = ["WrittenReport", "tracked", "ui_command", "ui_page", "write_report"]
 
 
 @dataclass(frozen=True)
@@ -28,33 +27,20 @@ class WrittenReport:
     mlflow_command: str
 
 
-def recommendation_yaml(made: Recommendation) -> str:
-    """The recommendation as YAML, headed by what it is; ``scaling train`` will read it."""
-    import yaml
-
-    head = "# Written by `scaling recommend`. `run` is the specification that `scaling train` reads.\n"
-    if made.illustration:
-        head = (
-            "# ILLUSTRATION, NOT ADVICE: this extrapolates "
-            f"{made.extrapolation_orders:.1f} orders of magnitude beyond the fitted runs.\n"
-        ) + head
-    return head + yaml.safe_dump(made.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
-
-
 def write_report(conductor: Conductor, result: StudyResult, study_file: Path) -> WrittenReport:
     """Draw the figures and write report, interactive page and recommendation into the study's folder."""
     from analysis.interactive import write_page
+    from analysis.recommendation_yaml import recommendation_yaml
     from analysis.report import write_report as write_html
 
-    from analysis.figures import draw_all
+    from analysis.figures.gallery import draw_all
     from sweeps.workspace import write_whole
 
     folder = result.folder
     command = _mlflow_command(conductor, study_file)
     conductor.progress.step("drawing the figures and the report")
     view = _view(conductor, result, study_file, command)
-    yaml_text = recommendation_yaml(result.recommendation)
-    write_whole(folder / "recommendation.yaml", yaml_text)
+    write_whole(folder / "recommendation.yaml", recommendation_yaml(result.recommendation))
     write_whole(folder / "recommendation.json", result.recommendation.model_dump_json(indent=2))
     figures = tuple(draw_all(view, folder / "figures"))
     write_page(view, folder / "curves.html")
@@ -123,7 +109,13 @@ def tracked(conductor: Conductor, plan: Plan) -> Iterator[Callable[[StudyResult,
 def _publish(uri: str, parent_run_id: str, result: StudyResult, report: WrittenReport) -> None:
     from analysis.publish import publish
 
-    publish(report.view, tracking_uri=uri, run_id=parent_run_id, folder=result.folder)
+    publish(report.view, tracking_uri=uri, run_id=parent_run_id, folder=result.folder, files=_beside(result))
+
+
+def _beside(result: StudyResult) -> list[Path]:
+    """The study's own files that MLflow's parent run keeps next to the report."""
+    names = ("study.yaml", "plan.json", "learning_rates.json", "forecast.json", "outcome.json")
+    return [path for name in names if (path := result.folder / name).is_file()]
 
 
 def ui_command(uri: str, workspace: Workspace, port: int) -> list[str]:

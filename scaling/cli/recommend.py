@@ -79,7 +79,7 @@ def _from_study(source: Path, workspace: Path, target: dict[str, Any]) -> Any:
 
 
 def _keep(path: Path, made: Any) -> None:
-    from scaling.cli.publishing import recommendation_yaml
+    from analysis.recommendation_yaml import recommendation_yaml
     from sweeps.workspace import write_whole
 
     try:

@@ -7,7 +7,7 @@ be compiled; each budget takes the rungs around the size that is expected to be 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from scaling import architectures
 from scaling.errors import UserError
@@ -15,6 +15,9 @@ from scaling.record import Record
 from scaling.shape import ModelShape, ParameterCounts
 
 __all__ = ["DesignPoint", "IsoflopDesign", "budgets_for", "hold_out_point", "isoflop_design"]
+
+FEWEST_STEPS = 25
+"""Half a batch of rounding is then at most 2% of a run."""
 
 
 class DesignPoint(Record):
@@ -47,7 +50,17 @@ class IsoflopDesign(Record):
 
 
 def budgets_for(total_flops: float, count: int, ratio: float, sizes_per_budget: int) -> tuple[float, ...]:
-    """``count`` budgets, each ``ratio`` times the one before, whose lines cost ``total_flops`` together."""
+    """``count`` budgets, each ``ratio`` times the one before, whose lines cost ``total_flops`` together.
+
+    Raises :class:`UserError` unless there are FLOPs to spend and the budgets grow.
+    """
+    if not (math.isfinite(total_flops) and total_flops > 0):
+        raise UserError(f"budget.flops is {total_flops:g}: the sweep needs a finite number above 0, for example 1e13")
+    if count < 1 or sizes_per_budget < 1 or not ratio > 1:
+        raise UserError(
+            f"design.budgets is {count}, design.sizes {sizes_per_budget} and design.ratio {ratio:g}: use at least one "
+            "of each and a ratio above 1"
+        )
     smallest = total_flops / sizes_per_budget / sum(ratio**power for power in range(count))
     return tuple(smallest * ratio**power for power in range(count))
 
@@ -67,7 +80,8 @@ def isoflop_design(
     """Lay ``sizes_per_budget`` sizes around each budget's expected optimum, where D = ``tokens_per_param_centre`` * N.
 
     ``size_step`` is the ratio of neighbouring sizes. Raises :class:`UserError` where the ladder has no such sizes (the
-    vocabulary alone is larger) or a run would be shorter than ten batches.
+    vocabulary alone is larger), where a budget's expected optimum lies below the smallest shape, so that its minimum
+    could not be seen, or where a run would be shorter than 25 batches (its FLOPs could then miss the budget by 2%).
     """
     model = _Family(architecture, vocabulary, context, tied)
     centres = [model.optimum(budget, tokens_per_param_centre) for budget in budgets]
@@ -81,6 +95,12 @@ def isoflop_design(
     points = []
     for budget, centre in zip(budgets, centres, strict=True):
         nearest = min(range(len(ladder)), key=lambda rung: abs(math.log(model.count(ladder[rung]).total / centre)))
+        if centre < model.count(ladder[0]).total:
+            raise UserError(
+                f"a budget of {budget:.2e} FLOPs has its optimum near {centre:.3g} parameters, below the smallest "
+                f"shape's {model.count(ladder[0]).total} with a vocabulary of {vocabulary}: use more FLOPs, a smaller "
+                "vocabulary or fewer tokens a parameter (design.tokens_per_param)"
+            )
         first = min(max(0, nearest - sizes_per_budget // 2), len(ladder) - sizes_per_budget)
         line = ladder[first : first + sizes_per_budget]
         points += [model.point(shape, budget, budget, global_batch_tokens) for shape in line]
@@ -145,16 +165,17 @@ class _Family:
         shapes: list[ModelShape] = []
         for rung in range(rungs + 1):
             shape = self.shape(smallest * (largest / smallest) ** (rung / rungs))
-            if not shapes or self.count(shape).total > self.count(shapes[-1]).total:
+            # The dial is coarse at the small end: a rung close to the one before would add a run and no information.
+            if not shapes or self.count(shape).total > math.sqrt(step) * self.count(shapes[-1]).total:
                 shapes.append(shape)
         return shapes
 
     def point(
-        self, shape: ModelShape, budget: float, flops: float, batch: int, rounding: object = round
+        self, shape: ModelShape, budget: float, flops: float, batch: int, rounding: Callable[[float], int] = round
     ) -> DesignPoint:
         per_token = self._model.training_flops_per_token(shape)
-        steps = int(rounding(flops / per_token / batch))  # type: ignore[operator]
-        if steps < 25:
+        steps = rounding(flops / per_token / batch)
+        if steps < FEWEST_STEPS:
             raise UserError(
                 f"a budget of {budget:.2e} FLOPs gives {self.count(shape).total} parameters only {steps} batches of "
                 f"{batch} tokens: use more FLOPs, smaller batches or fewer budgets"

@@ -86,14 +86,14 @@ def _curve(key: str, params: float, tokens: float, final: float, noise: np.rando
 
 
 def simulate(budgets: tuple[float, ...] = BUDGETS, sizes: int = 5, seed: int = 0, replicates: int = 2) -> Simulated:
-    """``sizes`` models around the optimum of each budget, and ``replicates`` of one hold-out, with 0.4% noise."""
+    """``sizes`` models of one ladder around each budget's optimum, ``replicates`` of one hold-out, 0.4% noise."""
     noise = np.random.default_rng(seed)
     points: list[tuple[str, float, float]] = []
-    for index, budget in enumerate(budgets):
-        centre = 44_000 * 1.55**index * 1.55 ** ((sizes // 2) - 2)
-        points += [
-            ("fit", params, budget / 6 / params) for params in centre * 1.55 ** (np.arange(sizes) - sizes // 2 + 1)
-        ]
+    for budget in budgets:
+        optimum, _ = CHINCHILLA.optimum(TRUTH, budget)
+        centre = 28_000 * 1.55 ** round(float(np.log(optimum / 28_000) / np.log(1.55)))
+        ladder = centre * 1.55 ** (np.arange(sizes) - sizes // 2)
+        points += [("fit", float(params), budget / 6 / float(params)) for params in ladder]
     best, _ = CHINCHILLA.optimum(TRUTH, HOLD_OUT_FLOPS)
     points += [("hold-out", float(best), HOLD_OUT_FLOPS / 6 / float(best))] * replicates
     rows, curves = [], []

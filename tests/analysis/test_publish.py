@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import warnings
 from collections.abc import Callable, Iterator
@@ -47,8 +48,8 @@ def test_a_reader_of_the_run_finds_every_file(published: Published) -> None:
     found = {
         path.relative_to(published.artifacts).as_posix() for path in published.artifacts.rglob("*") if path.is_file()
     }
-    assert {"report.html", "curves.html", "fit.json", "forecast.json", "outcome.json", "recommendation.yaml",
-            "recommendation.json", "observations.json", "observations.csv", "observations.parquet"} <= found  # fmt: skip
+    assert {"report.html", "curves.html", "observations.json", "observations.csv", "observations.parquet"} <= found
+    assert {"fit.json", "forecast.json", "outcome.json", "recommendation.json", "recommendation.yaml"} <= found
     for name in ("loss_against_compute", "isoflop", "allocation", "predicted_actual"):
         assert {f"figures/{name}.png", f"figures/{name}.svg"} <= found
 
@@ -84,9 +85,22 @@ def test_the_description_states_verdict_forecast_and_configuration(published: Pu
     assert "| learning rate |" in text
 
 
-def test_a_changed_number_is_logged_anew(published: Published, view: StudyView) -> None:
-    before = published.client.get_run(published.run_id).data.metrics["observations_used"]
-    assert before == view.fit.observations.used
+def test_what_was_written_is_sent_as_it_stands_and_changed_numbers_anew(
+    published: Published, view: StudyView, tmp_path: Path
+) -> None:
+    assert view.outcome is not None
+    (tmp_path / "figures").mkdir()
+    for name in ("figures/mine.png", "report.html", "curves.html"):
+        (tmp_path / name).write_text("as written")
+    client = published.client
+    run_id = client.create_run(client.get_run(published.run_id).info.experiment_id).info.run_id
+    for error in (0.01, 0.02):
+        outcome = view.outcome.model_copy(update={"relative_error": error})
+        publish(dataclasses.replace(view, outcome=outcome), tracking_uri=published.uri, run_id=run_id, folder=tmp_path)
+    assert client.get_run(run_id).data.metrics["forecast_relative_error"] == 0.02
+    folder = published.artifacts.parents[1] / run_id / "artifacts"
+    assert (folder / "report.html").read_text() == "as written"
+    assert [path.name for path in (folder / "figures").iterdir()] == ["mine.png"]
 
 
 def test_a_name_cannot_put_html_into_the_description(make_view: Callable[..., StudyView]) -> None:

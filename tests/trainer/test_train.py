@@ -7,7 +7,7 @@ import math
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import pytest
@@ -137,6 +137,42 @@ def test_a_killed_run_ends_as_if_it_never_was(tiny_corpus: Corpus, tiny_spec: Ma
     assert tracker.curve("train_loss").items() <= control.curve("train_loss").items()
 
 
+class Crash(Exception):
+    pass
+
+
+class CrashingTracker(RecordingTracker):
+    """Loses what was not flushed, as a process that is killed does."""
+
+    def __init__(self, crash_at: int) -> None:
+        super().__init__()
+        self.crash_at, self.durable = crash_at, 0
+
+    def flush(self) -> None:
+        self.durable = len(self.points)
+
+    def metrics(self, step: int, tokens: int, flops: float, values: Mapping[str, float]) -> None:
+        if step == self.crash_at:
+            del self.points[self.durable :]
+            raise Crash
+        super().metrics(step, tokens, flops, values)
+
+
+@pytest.mark.parametrize("crash_at", [1, 6, 20])
+@pytest.mark.parametrize("checkpoint_seconds", [0.0, 0.02, 1e9])
+def test_no_point_of_the_curve_is_lost_with_a_buffer(
+    tiny_corpus: Corpus, tiny_spec: MakeSpec, tmp_path: Path, crash_at: int, checkpoint_seconds: float
+) -> None:
+    spec, control, tracker = tiny_spec(), RecordingTracker(), CrashingTracker(crash_at)
+    run(spec, tiny_corpus, tmp_path / "control", control)
+    with pytest.raises(Crash):
+        run(spec, tiny_corpus, tmp_path / "run", tracker, checkpoint_seconds=checkpoint_seconds)
+    tracker.crash_at = -1
+    run(spec, tiny_corpus, tmp_path / "run", tracker, checkpoint_seconds=checkpoint_seconds)
+    for name in ("train_loss", "held_out_loss"):
+        assert tracker.curve(name) == control.curve(name)
+
+
 def test_a_damaged_checkpoint_costs_work_and_no_run(tiny_corpus: Corpus, tiny_spec: MakeSpec, tmp_path: Path) -> None:
     spec, tracker = tiny_spec(), RecordingTracker()
     expected = run(spec, tiny_corpus, tmp_path / "control")
@@ -155,6 +191,7 @@ def test_a_finished_run_asked_for_again_trains_nothing(
     first = run(spec, tiny_corpus, tmp_path)
     assert science(run(spec, tiny_corpus, tmp_path, tracker)) == science(first)
     assert tracker.curve("train_loss") == {}
+    assert len(list(tmp_path.iterdir())) == 1
 
 
 @pytest.mark.parametrize("steps", [1, 30])
@@ -209,6 +246,13 @@ def test_the_seed_decides_weights_and_order(tiny_corpus: Corpus, tiny_spec: Make
 def test_another_corpus_is_refused(tiny_corpus: Corpus, tiny_spec: MakeSpec, tmp_path: Path, field: str) -> None:
     with pytest.raises(UserError, match=f"{field} of the run is eeee.* prepare the corpus"):
         run(tiny_spec(**{field: "e" * 64}), tiny_corpus, tmp_path)
+
+
+def test_an_architecture_without_a_model_is_refused(tiny_corpus: Corpus, tiny_spec: MakeSpec, tmp_path: Path) -> None:
+    spec = tiny_spec()
+    other = spec.model_copy(update={"shape": spec.shape.model_copy(update={"architecture": "mamba"})})
+    with pytest.raises(UserError, match="architecture 'mamba' can't be trained here: use llama"):
+        run(other, tiny_corpus, tmp_path)
 
 
 @given(st.integers(1, 10**7), st.integers(1, 30))

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from pydantic import Field, ValidationError
 
-from scaling.architectures import llama as architecture
+from scaling import architectures
 from scaling.record import Record, content_hash
 from scaling.run_spec import OptimizerSpec
 from scaling.shape import ModelShape
@@ -43,6 +43,10 @@ _VERSION = 1
 Progress = Callable[[str, float], None]
 
 
+def _flops_per_token(shape: ModelShape) -> int:
+    return architectures.get(shape.architecture).training_flops_per_token(shape)
+
+
 class Speed(Record):
     """The best of several short windows of real training steps, eager."""
 
@@ -52,7 +56,7 @@ class Speed(Record):
 
     @property
     def flops_per_token(self) -> int:
-        return architecture.training_flops_per_token(self.shape)
+        return _flops_per_token(self.shape)
 
 
 class Calibration(Record):
@@ -122,7 +126,7 @@ class Calibration(Record):
         if not curve:
             raise ValueError(f"{precision} was not measured on {self.processor}: it was far slower than fp32")
         at, speed = np.log(np.array(curve)).T
-        flops_per_token = architecture.training_flops_per_token(shape)
+        flops_per_token = _flops_per_token(shape)
         return math.exp(float(np.interp(math.log(flops_per_token), at, speed))) / flops_per_token
 
 
@@ -157,7 +161,7 @@ def calibrate(
     """
     report = progress or (lambda _what, _share: None)
     chosen: Literal["cpu", "cuda"] = device or ("cuda" if torch.cuda.is_available() else "cpu")
-    distinct = sorted(set(shapes), key=architecture.training_flops_per_token)
+    distinct = sorted(set(shapes), key=_flops_per_token)
     measured = sorted({0, len(distinct) // 2, len(distinct) - 1})
     timed = [distinct[index] for index in measured]
     compiling = cxx_compiler_available() and (planned_seconds or 0.0) > COMPILE_WORTH_TIMING_SECONDS
@@ -242,7 +246,7 @@ class _StepTimer:
     """A model ready to take training steps on random tokens; a step too long is timed with fewer sequences."""
 
     def __init__(self, shape: ModelShape, sequences: int, numerics: Numerics, gflops: float) -> None:
-        flops = architecture.training_flops_per_token(shape) * shape.context
+        flops = _flops_per_token(shape) * shape.context
         affordable = int(LONGEST_STEP_SECONDS * gflops * 1e9 / flops)
         sequences = max(1, min(sequences, affordable))
         self.tokens = sequences * shape.context

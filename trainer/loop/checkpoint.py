@@ -82,7 +82,11 @@ class CheckpointFolder:
 
     def save(self, step: int, state: dict[str, Any]) -> None:
         save(self.folder / f"step-{step:012d}.checkpoint", state)
-        for _, path in self._steps()[KEPT:]:
+        self.keep(KEPT)
+
+    def keep(self, count: int) -> None:
+        """Remove all but the newest ``count``."""
+        for _, path in self._steps()[count:]:
             path.unlink(missing_ok=True)
 
     def newest(self, device: str = "cpu") -> dict[str, Any] | None:

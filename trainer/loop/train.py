@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from scaling.architectures import llama as architecture
+from scaling import architectures
 from scaling.errors import UserError
 from scaling.run_spec import RunSpec
 from trainer.data.order import BatchOrder
@@ -63,14 +63,16 @@ def train(
     Raises :class:`UserError` if the corpus is not the specification's or the machine can't compute as ``numerics`` say.
     """
     numerics.check_available()
-    _check_corpus(spec, corpus)
+    _check_trainable(spec, corpus)
     with _applied(numerics):
         run = _Run(spec, corpus, numerics, CheckpointFolder(directory, tracker.note), tracker, evaluations)
         status = run.train(should_stop, checkpoint_seconds)
         return run.result(status)
 
 
-def _check_corpus(spec: RunSpec, corpus: Corpus) -> None:
+def _check_trainable(spec: RunSpec, corpus: Corpus) -> None:
+    if spec.shape.architecture != "llama":
+        raise UserError(f"shape.architecture {spec.shape.architecture!r} can't be trained here: use llama")
     manifest = corpus.manifest
     for name, wanted, found in (
         ("data_key", spec.data_key, manifest.data_key),
@@ -129,7 +131,7 @@ class _Run:
         # A forward pass is a third of a step's compute.
         affordable = 3 * EVALUATION_SHARE * spec.tokens / max(1, len(self.evaluations)) / spec.shape.context
         self.quick_windows = self.held_out.subset(int(affordable))
-        self.flops_per_token = architecture.training_flops_per_token(spec.shape)
+        self.flops_per_token = architectures.get(spec.shape.architecture).training_flops_per_token(spec.shape)
 
         torch.manual_seed(spec.seed)
         most_unread = max(np.diff([0, *self.reports]).tolist())
@@ -177,6 +179,7 @@ class _Run:
             loss = self.held_out.loss(self.state.model, precision=self.numerics.precision)
             if np.isfinite(loss.loss_nats):
                 self._metrics(progress.step, held_out_loss=loss.loss_nats)
+                self.checkpoints.keep(1)
                 measured = {
                     "loss_nats": loss.loss_nats,
                     "loss_sem": loss.loss_sem,
@@ -246,6 +249,7 @@ class _Run:
 
     def _save(self) -> None:
         self._check()
+        self.tracker.flush()
         self.state.note(wall_seconds=self._wall_seconds())
         self.checkpoints.save(self.state.progress.step, self.state.dump())
         self.last_saved = time.monotonic()

@@ -1,0 +1,188 @@
+"""The report and the page of curves: one file each, offline, escaped, complete."""
+
+from __future__ import annotations
+
+import base64
+import dataclasses
+import hashlib
+import json
+import re
+import time
+from collections.abc import Callable
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+
+from analysis.interactive import plots, write_page
+from analysis.offline_page import embedded_json
+from analysis.report import report_html, write_report
+from analysis.study_view import StudyView, empty_curves
+from analysis.verdict import forecast_sentence, verdict
+from scaling.fit import ObservationCounts, RejectedRow
+from scaling.fits.together import fit_table
+
+from .conftest import simulate
+from .test_figure_data import refused
+
+
+class Page(HTMLParser):
+    """Elements with their attributes, the text of each script, and the visible text."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__(convert_charrefs=True)
+        self.elements: list[tuple[str, dict[str, str | None]]] = []
+        self.scripts: list[tuple[dict[str, str | None], str]] = []
+        self.words: list[str] = []
+        self._inside: list[str] = []
+        self.feed(html)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.elements.append((tag, dict(attrs)))
+        if tag in ("script", "style"):
+            self._inside.append(tag)
+            if tag == "script":
+                self.scripts.append((dict(attrs), ""))
+
+    def handle_endtag(self, tag: str) -> None:
+        if self._inside and self._inside[-1] == tag:
+            self._inside.pop()
+
+    def handle_data(self, data: str) -> None:
+        if self._inside and self._inside[-1] == "script":
+            self.scripts[-1] = (self.scripts[-1][0], self.scripts[-1][1] + data)
+        elif not self._inside:
+            self.words.append(data)
+
+    @property
+    def text(self) -> str:
+        return " ".join(" ".join(self.words).split())
+
+
+@pytest.fixture(scope="module")
+def html(view: StudyView) -> str:
+    return report_html(view)
+
+
+@pytest.fixture(scope="module")
+def page(html: str) -> Page:
+    return Page(html)
+
+
+def test_the_report_is_one_file_under_six_megabytes_that_loads_nothing(html: str, page: Page) -> None:
+    assert len(html.encode()) < 6_000_000
+    for tag, attributes in page.elements:
+        assert tag not in ("iframe", "object", "embed", "base", "form"), tag
+        for name in ("src", "href", "action", "srcset"):
+            value = attributes.get(name)
+            assert value is None or value.startswith(("data:", "#")), (tag, name, value)
+    css = re.findall(r"<style>(.*?)</style>", html, re.S)
+    assert css and not any("url(" in text or "@import" in text for text in css)
+
+
+def test_the_policy_names_each_script_that_runs_and_allows_no_other_source(page: Page) -> None:
+    policies = [
+        a["content"] for t, a in page.elements if t == "meta" and a.get("http-equiv") == "Content-Security-Policy"
+    ]
+    assert len(policies) == 1
+    policy = str(policies[0])
+    assert "default-src 'none'" in policy and "connect-src 'none'" in policy
+    assert "http" not in policy and "*" not in policy and "unsafe-eval" not in policy
+    running = [text for attributes, text in page.scripts if attributes.get("type") != "application/json"]
+    assert len(running) == 3
+    for text in running:
+        digest = base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
+        assert f"'sha256-{digest}'" in policy
+
+
+def test_the_seven_sections_stand_in_order(page: Page) -> None:
+    sections = [attributes.get("id") for tag, attributes in page.elements if tag == "section"]
+    assert sections == ["forecast", "laws", "limits", "configuration", "runs", "reproduce"]
+
+
+def test_the_verdict_and_the_forecasts_record_come_first(view: StudyView, page: Page) -> None:
+    record = forecast_sentence(view)
+    assert record is not None
+    assert page.text.index(verdict(view)) < page.text.index(record) < page.text.index("Frontier, iso-FLOP lines")
+    assert "Illustration, not advice." in page.text
+
+
+def test_the_record_says_whether_the_interval_held(view: StudyView) -> None:
+    assert view.outcome is not None
+    for inside, word in ((True, "inside the 90%"), (False, "outside the 90%")):
+        outcome = view.outcome.model_copy(update={"inside": inside})
+        assert word in str(forecast_sentence(dataclasses.replace(view, outcome=outcome)))
+
+
+def test_every_run_is_in_the_table_with_a_value_to_sort_by(view: StudyView, html: str) -> None:
+    table = html[html.index("data-sortable") :]
+    table = table[: table.index("</table>")]
+    assert table.count("<tr") == len(view.observations) + 1
+    for _, run in view.observations.iterrows():
+        assert f'data-value="{run["loss_nats"]}"' in table
+
+
+def test_names_cannot_become_markup(make_view: Callable[..., StudyView]) -> None:
+    evil = "<script>alert(1)</script>"
+    observations = make_view().observations.assign(status="finished")
+    observations["run_key"] = [f"<i>{i}</i>" for i in range(len(observations))]
+    counts = ObservationCounts(rows=21, used=20, rejected=(RejectedRow(row=1, reason=evil),))
+    view = make_view(
+        name=evil, question=evil, corpus=evil, machine=evil, notes=(evil,), observations=observations,
+        curves=empty_curves(), reproduce_command=evil, verdict=evil, fit=make_view().fit.model_copy(
+            update={"observations": counts}
+        ),
+    )  # fmt: skip
+    page = Page(report_html(view))
+    assert "i" not in {tag for tag, _ in page.elements}
+    assert not any("alert(1)" in text for _, text in page.scripts)
+    assert page.text.count(evil) >= 7
+
+
+def test_json_inside_a_page_cannot_close_its_element() -> None:
+    given = json.dumps({"name": "</script><script>alert(1)</script><!-- &amp;"})
+    embedded = str(embedded_json(given))
+    assert "<" not in embedded and ">" not in embedded
+    assert json.loads(embedded) == json.loads(given)
+
+
+def test_refusals_and_rejected_rows_are_told(view: StudyView) -> None:
+    fit = refused(view.fit, "parametric", "isoflop").model_copy(
+        update={
+            "observations": ObservationCounts(rows=3, used=2, rejected=(RejectedRow(row=3, reason="loss is empty"),))
+        }
+    )
+    text = Page(report_html(dataclasses.replace(view, fit=fit, recommendation=None, forecast=None, outcome=None))).text
+    assert "every run has 20 tokens a parameter" in text
+    assert "no budget has four sizes" in text
+    assert "loss is empty" in text
+    assert "No forecast was registered" in text
+
+
+def test_three_hundred_runs_make_a_report_within_ten_seconds(make_view: Callable[..., StudyView]) -> None:
+    budgets = tuple(8e10 * 1.15**i for i in range(30))
+    many = simulate(budgets=budgets, sizes=10)
+    view = make_view(
+        observations=many.observations,
+        curves=many.curves,
+        fit=fit_table(many.observations, flops_convention="6nd", bootstrap=100),
+    )
+    start = time.process_time()
+    html = report_html(view)
+    assert time.process_time() - start < 10
+    assert len(html.encode()) < 6_000_000
+
+
+def test_the_page_of_curves_draws_the_same_figures_without_a_network(view: StudyView, tmp_path: Path) -> None:
+    path = write_page(view, tmp_path / "curves.html")
+    page = Page(path.read_text())
+    assert not any(attributes.get("src") for tag, attributes in page.elements if tag in ("script", "link", "img"))
+    wanted = [attributes["data-plot"] for _, attributes in page.elements if "data-plot" in attributes]
+    data = json.loads(next(text for attributes, text in page.scripts if attributes.get("id") == "plots"))
+    assert sorted(wanted) == sorted(data) == sorted(plot.name for plot in plots(view))
+
+
+def test_writing_the_report_leaves_one_whole_file(view: StudyView, tmp_path: Path) -> None:
+    write_report(view, tmp_path / "report.html")
+    assert [path.name for path in tmp_path.iterdir()] == ["report.html"]
+    assert (tmp_path / "report.html").read_text().rstrip().endswith("</html>")
