@@ -15,6 +15,7 @@ from scipy.stats import norm
 
 from analysis.study_view import StudyView
 from scaling.fit import Fit, IsoflopOptimum, ParametricFit
+from scaling.fits.frontier import frontier_log_losses, levels_off_too_early
 from scaling.laws.chinchilla import CHINCHILLA
 from scaling.published import published_optima
 from scaling.record import Interval
@@ -253,13 +254,29 @@ def _frontier(view: StudyView, flops: Floats) -> Band | None:
     parametric = view.fit.parametric
     if parametric.status != "ok":
         return None
+    decades = np.maximum(np.log10(flops / view.fit.fitted_range.flops[1]), 0.0)
+    if levels_off_too_early(parametric, view.fit.frontier):
+        return _isoflop_frontier(view.fit, flops, decades)
     per_token = view.fit.flops_per_param_token
     best = CHINCHILLA.optimum(_theta(parametric), flops, per_token)
     estimate = CHINCHILLA.predict(_theta(parametric), *best)
     draws = np.stack([CHINCHILLA.predict(draw, *best) for draw in _draws(parametric)] or [np.full(flops.size, np.nan)])
     low, high = _bounds(draws, view.fit.level)
-    decades = np.maximum(np.log10(flops / view.fit.fitted_range.flops[1]), 0.0)
     model = norm.ppf((1 + view.fit.level) / 2) * (parametric.model_sd_per_decade or 0.0) * decades
+    return Band(
+        flops,
+        estimate,
+        estimate * np.exp(-np.hypot(np.log(estimate / low), model)),
+        estimate * np.exp(np.hypot(np.log(high / estimate), model)),
+    )
+
+
+def _isoflop_frontier(fit: Fit, flops: Floats, decades: Floats) -> Band:
+    """L* through the iso-FLOP minima, as forecasts beyond the data use it where the law levels off too early."""
+    draws = np.stack([np.exp(frontier_log_losses(fit.frontier, float(one))) for one in flops], axis=1)
+    estimate = np.median(draws, axis=0)
+    low, high = _bounds(draws, fit.level)
+    model = norm.ppf((1 + fit.level) / 2) * (fit.frontier.model_sd_per_decade or 0.0) * decades
     return Band(
         flops,
         estimate,

@@ -10,6 +10,7 @@ import numpy as np
 from scaling.errors import UserError
 from scaling.fit import Fit
 from scaling.fits.bootstrap import interval_of
+from scaling.fits.frontier import levels_off_too_early
 from scaling.laws.chinchilla import CHINCHILLA
 from scaling.prediction import predict
 from scaling.record import Interval, Record
@@ -94,8 +95,11 @@ def _isoflop_params(fit: Fit, flops: float) -> Interval:
 def flat_region(
     fit: Fit, flops: float, share: float = FLAT_SHARE, *, flops_per_token: FlopsPerToken = six_n
 ) -> tuple[float, float] | None:
-    """Smallest and largest N whose loss at ``flops`` is within ``share`` of the best; None without a law."""
-    if fit.parametric.status != "ok":
+    """Smallest and largest N whose loss at ``flops`` is within ``share`` of the best.
+
+    None without a law, or with one that levels off too early to say.
+    """
+    if fit.parametric.status != "ok" or levels_off_too_early(fit.parametric, fit.frontier):
         return None
     theta = np.array([fit.parametric.parameters[name].estimate for name in CHINCHILLA.NAMES])
     best, _ = CHINCHILLA.optimum(theta, flops)

@@ -86,6 +86,21 @@ class IsoflopFit(Record):
     )
 
 
+class FrontierFit(Record):
+    """The loss of the compute-optimal run, L* = E + k·C^−γ, through the minima of the iso-FLOP lines.
+
+    E can't be told from a few small budgets: it is drawn evenly from what text admits, so that not knowing it is part
+    of every interval.
+    """
+
+    status: Literal["ok", "refused"]
+    reason: str | None = None
+    irreducible: tuple[float, float] | None = Field(default=None, description="range of E, nats a token")
+    gamma: Interval | None = None
+    model_sd_per_decade: float | None = None
+    draws: tuple[tuple[float, float, float], ...] = Field(default=(), description="draws of (E, ln k, γ)")
+
+
 class Diagnostic(Record):
     """Something the reader should know before trusting the fit, and what would cure it."""
 
@@ -116,6 +131,7 @@ class Fit(Record):
     fitted_range: FittedRange
     parametric: ParametricFit
     isoflop: IsoflopFit
+    frontier: FrontierFit = FrontierFit(status="refused", reason="not asked for")
     diagnostics: tuple[Diagnostic, ...] = ()
     level: float = 0.9
     bootstrap: int = 0

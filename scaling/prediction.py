@@ -11,6 +11,7 @@ from scipy import stats
 from scaling.errors import UserError
 from scaling.fit import Fit
 from scaling.fits.bootstrap import interval_of
+from scaling.fits.frontier import frontier_log_losses, levels_off_too_early
 from scaling.forecast import Forecast, Outcome
 from scaling.laws.chinchilla import CHINCHILLA
 from scaling.laws.law import FloatArray
@@ -105,7 +106,14 @@ def predict(
     orders = max(0.0, math.log10(flops / fit.fitted_range.flops[1]))
     loss = float(CHINCHILLA.predict(theta, size.estimate, horizon.estimate))
     spread = np.empty(0)
-    if len(draws):
+    if orders > 0 and levels_off_too_early(fit.parametric, fit.frontier) and len(draws):
+        best = _optimum(theta, flops, factor, flops_per_token)
+        off_optimum = max(0.0, math.log(loss / float(CHINCHILLA.predict(theta, *best))))
+        level_K = frontier_log_losses(fit.frontier, flops) + off_optimum
+        loss = math.exp(float(np.median(level_K)))
+        drift = math.hypot(fit.parametric.residual_sd or 0.0, (fit.frontier.model_sd_per_decade or 0.0) * orders)
+        spread = np.exp((level_K[:, None] + drift * _NOISE_QUANTILES).ravel())
+    elif len(draws):
         spread = np.exp(predicted_log_losses(fit, draws, size.estimate, horizon.estimate, orders))
     return Forecast(
         fit_key=fit.key,
@@ -123,19 +131,28 @@ def predict(
 
 def _assumptions(fit: Fit, orders: float, flops_per_token_given: bool) -> tuple[str, ...]:
     """What the forecast rests on, in words."""
-    parametric = fit.parametric
+    parametric, frontier = fit.parametric, fit.frontier
     flops = "6ND" if fit.flops_convention == "6nd" else f"exact, about {fit.flops_per_param_token:.3g} N D"
     given = "; FLOPs a token as given for the target's shape" if flops_per_token_given else ""
+    law = "law: L = E + A N^-alpha + B D^-beta with E free, the same law beyond the fitted runs as within them"
+    by_frontier = orders > 0 and levels_off_too_early(parametric, frontier)
+    if by_frontier and frontier.irreducible is not None:
+        low, high = frontier.irreducible
+        law = (
+            f"law: L* = E + k C^-gamma through the iso-FLOP minima, E anywhere from {low:.2f} to {high:.2f} nats; what "
+            "being off the optimum costs by L = E + A N^-alpha + B D^-beta, whose own E is implausibly high"
+        )
     lines = [
-        "law: L = E + A N^-alpha + B D^-beta with E free, the same law beyond the fitted runs as within them",
+        law,
         f"estimator: sum of Huber terms on log loss, delta {parametric.huber_delta:g}, {fit.observations.used} runs",
         f"conventions: N {fit.params_convention}; FLOPs {flops}{given}",
         "recipe: data, tokenizer, schedule and tuning of hyperparameters as in the fitted runs",
     ]
     if parametric.draws:
+        drift = frontier.model_sd_per_decade if by_frontier else parametric.model_sd_per_decade
         lines.append(
             f"interval: {len(parametric.draws)} bootstrap draws, runs' scatter of {parametric.residual_sd or 0:.2%} "
-            f"and {parametric.model_sd_per_decade or 0:.2%} a decade over {orders:.2f} decades of extrapolation"
+            f"and {drift or 0:.2%} a decade over {orders:.2f} decades of extrapolation"
         )
     return tuple(lines)
 

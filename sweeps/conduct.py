@@ -12,16 +12,15 @@ from typing import Any, Protocol
 
 import pandas as pd
 import yaml
-from scaling.hyperparameters import LearningRateLaw, fixed_rate
-from scaling.recommend import StudyContext, recommend
-from trainer.loop.calibration import calibrate
 
 from scaling.errors import UserError
 from scaling.fit import Fit
 from scaling.fits.together import fit_table
 from scaling.forecast import Forecast, Outcome
+from scaling.hyperparameters import LearningRateLaw, fixed_rate
 from scaling.prediction import predict, score
 from scaling.quantity import format_count
+from scaling.recommend import StudyContext, recommend
 from scaling.recommendation import Recommendation
 from sweeps.engine import run_stage
 from sweeps.executors.local import LocalExecutor, usable_cores
@@ -33,6 +32,7 @@ from sweeps.study import Study
 from sweeps.workspace import Workspace, cache_folder, write_whole
 from trainer.data.prepare import prepare
 from trainer.data.shards import Corpus
+from trainer.loop.calibration import calibrate
 
 __all__ = ["Conductor", "Progress", "StudyResult"]
 
@@ -43,6 +43,9 @@ NOMINAL_FLOPS_PER_SECOND = 4e10
 
 class Progress(Protocol):
     """What a study reports to: a terminal, a log, a notebook or nobody."""
+
+    def planned(self, plan: Plan) -> None:
+        """What is going to be trained, once it is known."""
 
     def step(self, what: str, share: float | None = None) -> None:
         """A piece of work that trains nothing, and the share of it that is done."""
@@ -102,6 +105,11 @@ class Conductor:
 
         Raises :class:`UserError` if the study file says something else than when its runs were started.
         """
+        plan = self._frozen_plan()
+        self.progress.planned(plan)
+        return plan
+
+    def _frozen_plan(self) -> Plan:
         settings = self.study.settings_that_plan()
         frozen = self.ledger.plan_of(self.study.name)
         if frozen is not None:
@@ -199,6 +207,7 @@ class Conductor:
     def _train(self, plan: Plan, stage: Stage) -> None:
         rows = self.ledger.runs(self.study.name, stage)
         if all(row.state in ("finished", "diverged", "failed") for row in rows):
+            self.progress.runs(stage, rows)
             return
         executor = LocalExecutor(self.workspace, self.study.name, plan.numerics.threads)
         run_stage(

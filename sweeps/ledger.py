@@ -490,11 +490,12 @@ class Ledger:
 
     def mlflow_run(self, uri: str, study: str, key: str) -> sa.Row[Any] | None:
         with self._read() as db:
-            return db.execute(
+            row: sa.Row[Any] | None = db.execute(
                 sa.select(_mlflow).where(
                     _mlflow.c.tracking_uri == uri, _mlflow.c.study == study, _mlflow.c.run_key == key
                 )
             ).first()
+        return row
 
     def set_mlflow_run(self, uri: str, study: str, key: str, **values: Any) -> None:
         """Remember which MLflow run shows ``key`` (the study itself has the key ``""``) and what it was sent."""

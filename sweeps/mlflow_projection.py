@@ -14,9 +14,9 @@ from typing import Any
 
 from mlflow import MlflowClient
 from mlflow.entities import Metric, Param, RunTag
-from scaling.quantity import format_count
 
 from scaling import architectures
+from scaling.quantity import format_count
 from sweeps.ledger import Ledger, RunRow
 from sweeps.plan import Plan
 
@@ -41,7 +41,7 @@ class MlflowProjection:
     def _experiment_id(self) -> str:
         name = EXPERIMENT_PREFIX + self._study
         found = self._client.get_experiment_by_name(name)
-        return found.experiment_id if found else self._client.create_experiment(name)
+        return str(found.experiment_id if found else self._client.create_experiment(name))
 
     def _parent(self) -> str:
         known = self._ledger.mlflow_run(self._uri, self._study, "")

@@ -11,8 +11,6 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from trainer.loop.calibration import Calibration
-
 from scaling.design.isoflop import DesignPoint, IsoflopDesign, budgets_for, hold_out_point, isoflop_design
 from scaling.errors import UserError
 from scaling.record import Record
@@ -20,6 +18,7 @@ from scaling.run_spec import OptimizerSpec, RunSpec, ScheduleSpec
 from scaling.shape import ModelShape
 from sweeps.study import Study
 from trainer.data.shards import Corpus
+from trainer.loop.calibration import Calibration
 from trainer.loop.numerics import Numerics
 
 __all__ = ["Plan", "PlannedCorpus", "PlannedPoint", "ProbePoint", "make_plan", "run_spec"]
@@ -31,10 +30,14 @@ PROBE_RATES = (2e-3, 4e-3, 8e-3, 1.6e-2, 3.2e-2, 6.4e-2)
 
 class PlannedCorpus(Record):
     folder: str
+    source: str
+    vocabulary: int
     data_key: str
     tokenizer_key: str
     train_tokens: int
     held_out_tokens: int
+    held_out_pieces: int
+    held_out_works: int
     bytes_per_token: float
 
 
@@ -131,10 +134,14 @@ def make_plan(
         numerics=numerics,
         corpus=PlannedCorpus(
             folder=corpus.directory.name,
+            source=study.corpus.source,
+            vocabulary=manifest.vocabulary,
             data_key=manifest.data_key,
             tokenizer_key=manifest.tokenizer_key,
             train_tokens=manifest.train.tokens,
             held_out_tokens=manifest.held_out.tokens,
+            held_out_pieces=manifest.held_out.documents,
+            held_out_works=manifest.held_out.works,
             bytes_per_token=manifest.held_out.utf8_bytes / manifest.held_out.tokens,
         ),
         evaluation_tokens=min(

@@ -8,10 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from scaling.hyperparameters import LearningRateLaw, Valley, fit_valley, law_from_probe
-
 from scaling.architectures import total_params
 from scaling.errors import UserError
+from scaling.hyperparameters import LearningRateLaw, Valley, fit_valley, law_from_probe
 from scaling.quantity import format_count
 from scaling.record import Record
 from sweeps.ledger import Ledger, PlannedRun

@@ -1,7 +1,7 @@
 """Llama-style decoder: RMSNorm, rotary positions, SwiGLU, no biases, optional grouped queries, tied or untied head.
 
-FLOPs count two for each multiply-add of a matrix product, forward once and backward twice, and the attention scores over
-the full context (the PaLM convention, 2204.02311 appendix B: the causal half that a fused kernel may skip is counted).
+FLOPs count two for each multiply-add of a matrix product, forward once and backward twice, and the attention scores
+over the full context (the PaLM convention, 2204.02311 appendix B: the causal half that a fused kernel may skip counts).
 Norms, rotations, the softmax and the embedding look-up are not counted, as in PyTorch's own counter.
 """
 
@@ -47,7 +47,7 @@ def training_flops_per_token(shape: ModelShape) -> int:
 
 def ideal_aspect(params_total: float) -> float:
     """Width over depth aimed at: 20 at 1e5 parameters, 68 at 44M (Chinchilla's smallest), 128 from 1e9 (Llama)."""
-    return min(_MAX_ASPECT, _MAX_ASPECT * (params_total / 1e9) ** 0.2)
+    return float(min(_MAX_ASPECT, _MAX_ASPECT * (params_total / 1e9) ** 0.2))
 
 
 def _head_width(width: int) -> int:

@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 __all__ = ["StudyDisplay"]
 
 LINE_EVERY_SECONDS = 10.0
-RATE_WINDOW_SECONDS = 20.0
 SPARKS = "▁▂▃▄▅▆▇█"
+ENDED = ("finished", "diverged", "failed")
 
 
 class StudyDisplay:
@@ -46,9 +46,10 @@ class StudyDisplay:
         self._last_step = ""
         self._step_started = 0.0
         self._stages: dict[str, list[RunRow]] = {}
-        self._rates: list[tuple[float, float]] = []
+        self._training_since = 0.0
+        self._done_before = 0.0
         self._losses: dict[str, list[float]] = {}
-        self.plan: Plan | None = None
+        self._plan: Plan | None = None
 
     def __enter__(self) -> StudyDisplay:
         if self._live:
@@ -58,6 +59,9 @@ class StudyDisplay:
     def __exit__(self, *_: object) -> None:
         if self._live:
             self._live.stop()
+
+    def planned(self, plan: Plan) -> None:
+        self._plan = plan
 
     def say(self, message: str) -> None:
         self._console.print(Text(message))
@@ -82,12 +86,10 @@ class StudyDisplay:
         self._stages[stage] = rows
         done, total = self._counts()
         flops_done, flops_total = self._flops()
-        self._rates.append((time.monotonic(), flops_done))
-        self._rates = [rate for rate in self._rates if time.monotonic() - rate[0] < RATE_WINDOW_SECONDS]
         running = [row for row in rows if row.state == "running"]
         rate = sum(row.tokens_per_second or 0.0 for row in running)
         facts = f"{stage} · {done}/{total} runs · {format_count(rate)} tok/s"
-        if (left := self._seconds_left(flops_total - flops_done)) is not None:
+        if (left := self._seconds_left()) is not None:
             facts += f" · {format_duration(left)} left"
         failed = sum(row.state in ("failed", "diverged") for row in rows)
         if failed:
@@ -95,7 +97,7 @@ class StudyDisplay:
         if self._live:
             self._bar.update(self._task, completed=flops_done, total=flops_total, facts=facts)
             self._live.update(Group(self._bar, *(self._line(row) for row in running)))
-        elif time.monotonic() - self._printed > LINE_EVERY_SECONDS or not running:
+        elif time.monotonic() - self._printed > LINE_EVERY_SECONDS:
             self._printed = time.monotonic()
             self._console.print(Text(f"[{format_duration(time.monotonic() - self._started)}] {facts}"))
 
@@ -111,42 +113,62 @@ class StudyDisplay:
     def _planned(self) -> dict[str, tuple[int, float]]:
         """Runs and FLOPs of each stage: as in the ledger where it has them, else as planned."""
         known: dict[str, tuple[int, float]] = {}
-        if self.plan is not None:
+        if self._plan is not None:
             from scaling import architectures
 
             probe = sum(
                 p.tokens * architectures.get(p.shape.architecture).training_flops_per_token(p.shape)
-                for p in self.plan.probe
+                for p in self._plan.probe
             )
-            hold_out = self.plan.hold_out.point.flops * self.plan.replicates
+            hold_out = self._plan.hold_out.point.flops * self._plan.replicates
             known = {
-                "probe": (len(self.plan.probe), probe),
-                "sweep": (len(self.plan.sweep), self.plan.sweep_flops),
-                "hold-out": (self.plan.replicates, hold_out),
+                "probe": (len(self._plan.probe), probe),
+                "sweep": (len(self._plan.sweep), self._plan.sweep_flops),
+                "hold-out": (self._plan.replicates, hold_out),
             }
         for stage, rows in self._stages.items():
             known[stage] = (len(rows), sum(row.flops for row in rows))
         return known
 
     def _counts(self) -> tuple[int, int]:
-        done = sum(row.state in ("finished", "diverged", "failed") for rows in self._stages.values() for row in rows)
+        done = sum(row.state in ENDED for rows in self._stages.values() for row in rows)
         return done, sum(runs for runs, _ in self._planned().values())
 
     def _flops(self) -> tuple[float, float]:
         done = 0.0
         for row in (row for rows in self._stages.values() for row in rows):
-            ended = row.state in ("finished", "diverged", "failed")
+            ended = row.state in ENDED
             done += row.flops * (1.0 if ended else row.step / max(row.spec.steps, 1))
         return done, sum(flops for _, flops in self._planned().values())
 
-    def _seconds_left(self, flops_left: float) -> float | None:
-        """From the speed of the last seconds; the plan's estimate until there is one."""
-        (first_time, first_flops), (last_time, last_flops) = self._rates[0], self._rates[-1]
-        if last_time - first_time < 5 or last_flops <= first_flops:
-            return (
-                self.plan.makespan_seconds() if self.plan and len(self._stages) == 1 and len(self._rates) < 10 else None
-            )
-        return flops_left / ((last_flops - first_flops) / (last_time - first_time))
+    def _seconds_left(self) -> float | None:
+        """The plan's estimate of what is left, corrected by how the estimate has done so far."""
+        plan = self._plan
+        if plan is None:
+            return None
+
+        def estimate(row: RunRow) -> float:
+            return plan.calibration.seconds(row.spec.shape, row.spec.tokens, plan.numerics)
+
+        planned = {
+            "probe": [p.seconds for p in plan.probe],
+            "sweep": [p.seconds for p in plan.sweep],
+            "hold-out": [plan.hold_out.seconds] * plan.replicates,
+        }
+        open_seconds, done_seconds = 0.0, 0.0
+        for stage, seconds in planned.items():
+            if stage not in self._stages:
+                open_seconds += sum(seconds)
+            for row in self._stages.get(stage, []):
+                share = 1.0 if row.state in ENDED else row.step / max(row.spec.steps, 1)
+                done_seconds += estimate(row) * share
+                open_seconds += estimate(row) * (1 - share)
+        if not self._training_since:
+            self._training_since, self._done_before = time.monotonic(), done_seconds
+        trained = done_seconds - self._done_before
+        elapsed = time.monotonic() - self._training_since
+        slower = elapsed * plan.workers / trained if trained > 20 else 1.0
+        return open_seconds * slower / plan.workers
 
 
 def _sparkline(values: list[float], width: int = 12) -> str:

@@ -50,7 +50,7 @@ def fit(
         table,
         columns=_mapping(columns),
         params_convention=params_convention,  # type: ignore[arg-type]
-        flops_convention=flops_convention,
+        flops_convention=flops_convention,  # type: ignore[arg-type]
         methods=METHODS if method == "all" else (method,),  # type: ignore[arg-type]
         huber_delta=huber_delta,
         bootstrap=bootstrap,

@@ -41,13 +41,14 @@ def question_sentence(study: Study) -> str:
     return f"Which size, on how many tokens, makes the most of {target}, and what loss will it reach?"
 
 
-def corpus_sentence(study: Study, plan: Plan) -> str:
+def corpus_sentence(plan: Plan) -> str:
     corpus = plan.corpus
     return (
-        f"{study.corpus.source}: {format_count(corpus.train_tokens)} training tokens, "
-        f"{format_count(corpus.held_out_tokens)} held out ({format_count(plan.evaluation_tokens)} measured on), "
-        f"byte-level BPE of {study.corpus.vocabulary}, {corpus.bytes_per_token:.2f} bytes a token, "
-        f"context {study.model.context}"
+        f"{corpus.source}: {format_count(corpus.train_tokens)} training tokens, "
+        f"{format_count(corpus.held_out_tokens)} held out in {corpus.held_out_pieces} pieces of "
+        f"{corpus.held_out_works} works ({format_count(plan.evaluation_tokens)} measured on, spread over all), "
+        f"byte-level BPE of {corpus.vocabulary}, {corpus.bytes_per_token:.2f} bytes a token, "
+        f"context {plan.sweep[0].point.shape.context}"
     )
 
 
@@ -121,6 +122,7 @@ def plan_page(plan: Plan) -> str:
         f"{format_flops(plan.hold_out.point.flops)} x {plan.replicates} · about "
         f"{format_duration(plan.makespan_seconds())} on {plan.workers} workers",
         f"({machine_sentence(plan)})",
+        f"({corpus_sentence(plan)})",
         "",
         f"  {'':<16} {'runs':>4}  {'parameters':<17} {'tokens':<17} {'FLOPs':>9} {'minutes':>8}   why",
     ]

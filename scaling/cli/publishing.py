@@ -29,11 +29,10 @@ class WrittenReport:
 
 def write_report(conductor: Conductor, result: StudyResult, study_file: Path) -> WrittenReport:
     """Draw the figures and write report, interactive page and recommendation into the study's folder."""
+    from analysis.figures.gallery import draw_all
     from analysis.interactive import write_page
     from analysis.recommendation_yaml import recommendation_yaml
     from analysis.report import write_report as write_html
-
-    from analysis.figures.gallery import draw_all
     from sweeps.workspace import write_whole
 
     folder = result.folder
@@ -62,7 +61,7 @@ def _view(conductor: Conductor, result: StudyResult, study_file: Path, mlflow_co
         outcome=result.outcome,
         recommendation=result.recommendation,
         plan=tuple(plan_rows(result.plan)),
-        corpus=corpus_sentence(result.study, result.plan),
+        corpus=corpus_sentence(result.plan),
         machine=machine_sentence(result.plan),
         reproduce_command=f"scaling run {shlex.quote(str(study_file))}",
         mlflow_command=mlflow_command,

@@ -28,7 +28,6 @@ def run(
 
     with conducting(study, workspace, quiet=as_json, workers=workers) as conductor:
         made = conductor.plan()
-        conductor.progress.plan = made
         with tracked(conductor, made) as publish:
             result = conductor.result(made)
             report = write_report(conductor, result, study)

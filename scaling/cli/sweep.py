@@ -27,7 +27,6 @@ def sweep(
 
     with conducting(study, workspace, quiet=as_json, workers=workers) as conductor:
         made = conductor.plan()
-        conductor.progress.plan = made
         if retry_failed:
             conductor.ledger.retry_failed(conductor.study.name)
         with tracked(conductor, made):

@@ -28,8 +28,8 @@ cent a decade is what is left for the law after sampling and noise."""
 _PRIOR_LOG_SD = 1.5
 _FEWEST_POINTS_BELOW = 10
 _NEAR_BEST = 0.05
-"""Of a band, the runs within this share of its lowest loss are judged: a forecast is asked for near-optimal runs, and the
-law's drift at the frontier is often hidden by the opposite error far from it."""
+"""Of a band, the runs within this share of its lowest loss are judged: a forecast is asked for near-optimal runs, and
+the law's drift at the frontier is often hidden by the opposite error far from it."""
 _MOST_CUTS = 3
 _MOST_BUDGETS = 15
 _DRAWS = 128
@@ -85,9 +85,9 @@ def model_sd_per_decade(
 ) -> tuple[float, int]:
     """k, the SD of log loss that each decade of extrapolation adds, and the number of cuts it was learned from.
 
-    Each cut's drift u_j is N(0, k² + v_j) with v_j its sampling variance; ln k has the prior N(ln 0.005, 1.5²). Returned
-    is the posterior mean of ln k, exponentiated: 0.005 where no cut can be made, and never moved far by one noisy
-    cut.
+    Each cut's drift u_j is N(0, k² + v_j) with v_j its sampling variance; ln k has the prior N(ln 0.005, 1.5²).
+    Returned is the posterior mean of ln k, exponentiated: 0.005 where no cut can be made, and never moved far by one
+    noisy cut.
     """
     cuts = compute_cuts(flops)
     tried = [_drift_per_decade(params, tokens, flops, loss, below, band, delta, rng) for below, band in cuts]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from scaling.fit import Fit, IsoflopFit, ParametricFit
+from scaling.fit import Fit, FrontierFit, IsoflopFit, ParametricFit
 from scaling.record import Interval
 
 __all__ = ["summarise"]
@@ -70,9 +70,16 @@ def _isoflop(fit: IsoflopFit) -> list[str]:
     return lines
 
 
+def _frontier(fit: FrontierFit) -> list[str]:
+    if fit.status == "refused" or fit.gamma is None or fit.irreducible is None:
+        return []
+    low, high = fit.irreducible
+    return [f"frontier  L* ~ E + k·C^−γ, γ {_interval(fit.gamma)} with E anywhere from {low:.2f} to {high:.2f} nats"]
+
+
 def summarise(fit: Fit) -> str:
     """Rows used, the law, the iso-FLOP optima, and every diagnostic; intervals at ``fit.level``."""
-    lines = [*_observations(fit), "", *_parametric(fit.parametric), *_isoflop(fit.isoflop)]
+    lines = [*_observations(fit), "", *_parametric(fit.parametric), *_isoflop(fit.isoflop), *_frontier(fit.frontier)]
     if fit.bootstrap:
         lines.append(f"          intervals at {fit.level:.0%}")
     marks = {"note": "·", "warning": "!", "refusal": "!"}

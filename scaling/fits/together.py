@@ -10,8 +10,9 @@ from typing import Literal
 import pandas as pd
 
 from scaling.errors import UserError
-from scaling.fit import Diagnostic, Fit, FittedRange, IsoflopFit, ParametricFit
+from scaling.fit import Diagnostic, Fit, FittedRange, FrontierFit, IsoflopFit, ParametricFit
 from scaling.fits.bootstrap import BootstrapMethod
+from scaling.fits.frontier import fit_frontier, irreducible_range, levels_off_too_early
 from scaling.fits.isoflop import fit_isoflop
 from scaling.fits.parametric import fit_parametric
 from scaling.laws.law import FloatArray
@@ -61,6 +62,20 @@ def disagreement(parametric: Interval | None, isoflop: Interval | None) -> Diagn
     return Diagnostic(severity="warning", code="approaches-disagree", message=message)
 
 
+def _implausible(parametric: ParametricFit, frontier: FrontierFit) -> tuple[Diagnostic, ...]:
+    """The law's E above what text admits: its level must not be extrapolated."""
+    if not levels_off_too_early(parametric, frontier):
+        return ()
+    assert frontier.irreducible is not None
+    e = parametric.parameters["E"].estimate
+    message = (
+        f"the law levels off at E = {e:.2f} nats a token, above the {frontier.irreducible[1]:.2f} that larger models "
+        "reach on text: runs this small can't show E. Losses beyond the data come from the frontier of the iso-FLOP "
+        "minima, and from the law only what being off the optimum costs; runs of more compute would settle it"
+    )
+    return (Diagnostic(severity="warning", code="irreducible-implausible", message=message),)
+
+
 def fit_table(
     source: Table | Path | str | pd.DataFrame,
     *,
@@ -99,6 +114,8 @@ def fit_table(
     if "isoflop" in methods:
         isoflop, found = fit_isoflop(table, bootstrap=bootstrap, level=level, seed=seed)
         diagnostics.extend(found)
+    frontier = fit_frontier(isoflop, irreducible_range(table), draws=bootstrap, level=level, seed=seed)
+    diagnostics.extend(_implausible(parametric, frontier))
     apart = disagreement(parametric.n_exponent, isoflop.n_exponent)
     return Fit(
         observations=table.counts,
@@ -113,6 +130,7 @@ def fit_table(
         ),
         parametric=parametric,
         isoflop=isoflop,
+        frontier=frontier,
         diagnostics=(*diagnostics, apart) if apart else tuple(diagnostics),
         level=level,
         bootstrap=bootstrap,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
 from sweeps.ledger import Owner, Stage
@@ -10,7 +11,8 @@ from sweeps.ledger import Owner, Stage
 __all__ = ["DeadWorker", "Executor"]
 
 
-class DeadWorker(Protocol):
+@dataclass(frozen=True)
+class DeadWorker:
     """A worker that ended by itself with an error: who it was, and how it ended in words."""
 
     owner: Owner

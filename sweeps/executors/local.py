@@ -18,6 +18,7 @@ from typing import IO
 
 import psutil
 
+from sweeps.executors import DeadWorker
 from sweeps.ledger import Owner, Stage
 from sweeps.workspace import Workspace, cache_folder
 
@@ -29,12 +30,6 @@ GRACE_SECONDS = 45.0
 def usable_cores() -> int:
     """Cores that this process may run on, which containers and batch systems set lower than the machine's."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-@dataclass(frozen=True)
-class LocalDeath:
-    owner: Owner
-    cause: str
 
 
 @dataclass(frozen=True)
@@ -101,14 +96,14 @@ class LocalExecutor:
     def alive(self) -> int:
         return sum(worker.process.poll() is None for worker in self._workers)
 
-    def collect_dead(self) -> Sequence[LocalDeath]:
+    def collect_dead(self) -> Sequence[DeadWorker]:
         dead = []
         for worker in [w for w in self._workers if w.process.poll() is not None]:
             self._workers.remove(worker)
             code = worker.process.returncode
             if code:
                 how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"exited with {code}"
-                dead.append(LocalDeath(worker.owner, f"its worker {how}; log: {worker.log}"))
+                dead.append(DeadWorker(worker.owner, f"its worker {how}; log: {worker.log}"))
             else:
                 worker.log.unlink(missing_ok=True)
         return dead

@@ -1,4 +1,4 @@
-"""Checks what a finished quickstart promised, on its own ledger, MLflow store and report: ``python tests/ci/check_demo.py demo``."""
+"""Checks what a finished quickstart promised, on its ledger, MLflow store and report: ``check_demo.py WORKSPACE``."""
 
 from __future__ import annotations
 

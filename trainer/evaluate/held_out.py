@@ -1,8 +1,8 @@
 """Loss on the fixed held-out tokens: nats a token with its standard error, and bits a byte.
 
-The set is the first ``held_out_tokens`` of the held-out split, cut into whole windows of one context; each token is the
-target of one window, predicted from the tokens before it in that window. Batches have a fixed size, whatever the
-training's micro-batch, so that the same weights give the same loss to the bit.
+The set is ``held_out_tokens`` in whole windows of one context, evenly spread over the held-out split so that all its
+pieces and works take part; each token is the target of one window, predicted from the tokens before it in that window.
+Batches have a fixed size, whatever the training's micro-batch, so that the same weights give the same loss to the bit.
 
 Pieces of one work share its author and subject, so the standard error is clustered by work. It is that of this model on
 other works like these; two models on the same set differ by much less.
@@ -42,7 +42,7 @@ class HeldOutSet:
     """The fixed windows of one corpus."""
 
     def __init__(self, corpus: Corpus, held_out_tokens: int, context: int) -> None:
-        """Take the first ``held_out_tokens``, rounded down to whole windows of ``context``.
+        """Take ``held_out_tokens``, rounded down to whole windows of ``context``, spread over the split.
 
         Raises :class:`UserError` if the split holds fewer, or if they fill no window.
         """
@@ -59,12 +59,13 @@ class HeldOutSet:
                 f"held_out_tokens {held_out_tokens} fills no window of context {context}: ask for "
                 f"at least {context + 1}"
             )
-        tokens = np.asarray(corpus.tokens("held_out")[: windows * context + 1], dtype=np.int64)
-        self.x_WT = tokens[:-1].reshape(windows, context)
-        self.y_WT = tokens[1:].reshape(windows, context)
-        positions = np.arange(1, windows * context + 1)
+        spread = np.linspace(0, (available - 1) // context - 1, windows).round().astype(np.int64)
+        positions_WT = spread[:, None] * context + np.arange(context)
+        stream = corpus.tokens("held_out")
+        self.x_WT = stream[positions_WT].astype(np.int64)
+        self.y_WT = stream[positions_WT + 1].astype(np.int64)
         starts = corpus.document_starts("held_out")
-        piece_WT = np.searchsorted(starts, positions, side="right").reshape(windows, context) - 1
+        piece_WT = np.searchsorted(starts, positions_WT + 1, side="right") - 1
         self.work_WT = corpus.held_out_works[piece_WT]
         if len(np.unique(self.work_WT)) < 2:
             raise UserError(

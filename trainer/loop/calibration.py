@@ -24,6 +24,7 @@ from scaling.shape import ModelShape
 from trainer.loop.numerics import Numerics, Precision, cxx_compiler_available, processor_name
 from trainer.loop.optimizer import build_optimizer
 from trainer.loop.step import TrainingStep
+from trainer.loop.train import EVALUATION_SHARE
 from trainer.models.llama import Llama
 
 __all__ = ["Calibration", "Speed", "calibrate", "choose_compiled"]
@@ -34,7 +35,6 @@ BF16_MARGIN = 1.3
 """bf16 must be this much faster on the largest shape: far from 1, so that noise doesn't decide."""
 COMPILE_MARGIN = 0.1
 COMPILE_WORTH_TIMING_SECONDS = 300.0
-EVALUATION_SHARE = 0.04
 WINDOWS = 6
 WINDOW_SECONDS = 0.2
 LONGEST_STEP_SECONDS = 0.5
