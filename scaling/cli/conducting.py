@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -51,4 +52,6 @@ def conducting(
 def _log_to(path: Path) -> None:
     """Warnings of the libraries that we use go to a file: they are for whoever looks into a fault."""
     path.parent.mkdir(parents=True, exist_ok=True)
+    # MLflow has a handler of its own on standard error, which would write into the live display.
+    os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "ERROR")
     logging.basicConfig(filename=path, level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
