@@ -80,7 +80,7 @@ class LossAgainstCompute:
     loss: Floats
     fitted_flops: tuple[float, float]
     frontier: Band | None
-    """The least loss that the fitted law sees at each C; None where the parametric fit was refused."""
+    """The least loss that the fit expects at each C; None where the parametric fit was refused."""
     hold_out: HoldOut | None
 
 

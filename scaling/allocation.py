@@ -15,9 +15,10 @@ from scaling.laws.chinchilla import CHINCHILLA
 from scaling.prediction import predict
 from scaling.record import Interval, Record
 
-__all__ = ["FLAT_SHARE", "Allocation", "Estimator", "allocate", "flat_region"]
+__all__ = ["ESTIMATORS", "FLAT_SHARE", "Allocation", "Estimator", "allocate", "flat_region"]
 
 Estimator = Literal["parametric", "isoflop"]
+ESTIMATORS: tuple[Estimator, ...] = ("parametric", "isoflop")
 FlopsPerToken = Callable[[float], float]
 
 FLAT_SHARE = 0.003
@@ -43,13 +44,16 @@ def six_n(params: float) -> float:
 def allocate(
     fit: Fit, flops: float, estimator: Estimator | None = None, *, flops_per_token: FlopsPerToken = six_n
 ) -> Allocation:
-    """Optimal N and D at ``flops``: by the law where there is one, else by the iso-FLOP lines.
+    """Optimal N and D at ``flops``: by the law where there is one that can be extrapolated, else by the iso-FLOP lines.
 
     ``flops_per_token`` is what a training token costs as a function of N: 6 N, or the exact cost along a family of
     shapes (``scaling.accounting``), not the fitted runs' own ratio, which small models' embeddings and attention lift.
     The iso-FLOP lines give N* as a power of C and D* as what ``flops`` then buys. Raises :class:`UserError` with the
     fit's reasons if the estimator, or both, were refused.
     """
+    if estimator is None and fit.isoflop.status == "ok" and levels_off_too_early(fit.parametric, fit.frontier):
+        # A law that mistakes the lines' bends for the frontier's has exponents to match.
+        estimator = "isoflop"
     if estimator != "isoflop" and fit.parametric.status == "ok":
         forecast = predict(fit, flops=flops, flops_per_token=flops_per_token)
         params, loss, by = forecast.params, forecast.loss, "parametric"
@@ -70,6 +74,8 @@ def allocate(
         return None if size is None else flops / flops_per_token(size) / size
 
     best = params.estimate
+    if loss is None and fit.parametric.status == "ok":
+        loss = predict(fit, params=best, tokens=tokens(best), flops=flops).loss
     return Allocation(
         flops=flops,
         params=params,

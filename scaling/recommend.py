@@ -10,9 +10,10 @@ from pydantic import Field
 
 from scaling import architectures
 from scaling.accounting import Accounting, counted
-from scaling.allocation import Allocation, allocate, flat_region
+from scaling.allocation import ESTIMATORS, Allocation, allocate, flat_region
 from scaling.errors import UserError
 from scaling.fit import Fit
+from scaling.fits.frontier import levels_off_too_early
 from scaling.hardware import accelerator as find_accelerator
 from scaling.hardware import cluster_estimate, cluster_flops
 from scaling.hyperparameters import LearningRateLaw
@@ -261,13 +262,20 @@ def _estimators(fit: Fit, allocation: Allocation, accounting: Accounting) -> lis
         if part.status == "refused":
             said.append(f"This rests on one estimator; the {name} one was refused: {part.reason}")
     if fit.parametric.status == fit.isoflop.status == "ok":
-        other = allocate(fit, allocation.flops, "isoflop", flops_per_token=accounting.flops_per_token)
-        factor = other.params.estimate / allocation.params.estimate
-        if not 1 / MOST_DISAGREEMENT <= factor <= MOST_DISAGREEMENT:
+        by_law, by_lines = (
+            allocate(fit, allocation.flops, estimator, flops_per_token=accounting.flops_per_token).params.estimate
+            for estimator in ESTIMATORS
+        )
+        if not 1 / MOST_DISAGREEMENT <= by_lines / by_law <= MOST_DISAGREEMENT:
             said.append(
-                "The two estimators disagree: the iso-FLOP lines put the optimum at "
-                f"{format_count(other.params.estimate)} parameters, {factor:.2g} times the law's."
+                f"The two estimators disagree: the law puts the optimum at {format_count(by_law)} parameters, the "
+                f"iso-FLOP lines at {format_count(by_lines)}, {by_lines / by_law:.2g} times as many."
             )
+    if levels_off_too_early(fit.parametric, fit.frontier):
+        said.append(
+            "The parametric law levels off above what larger models reach on text, so N and D come from the iso-FLOP "
+            "lines and the loss from the frontier of their minima."
+        )
     return said
 
 

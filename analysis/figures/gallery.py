@@ -36,7 +36,7 @@ FIGURES: tuple[FigureKind, ...] = (
     FigureKind(
         "loss_against_compute",
         "Loss against compute",
-        "Held-out loss of every run as it trained. The line is the least loss the fitted law sees at each compute, "
+        "Held-out loss of every run as it trained. The line is the least loss the fit expects at each compute, "
         "dashed beyond the fitted runs, with its {level} interval; the star is the hold-out, the bar the forecast made "
         "before it ran.",
         figure_data.loss_against_compute,
