@@ -176,7 +176,7 @@ def _set_tags(client: MlflowClient, run_id: str, view: StudyView) -> None:
     tags = {
         "mlflow.note.content": description(view),
         _LOGGED_ARTIFACTS: json.dumps(logged if table in logged else [*logged, table]),
-        "study": view.name,
+        "scaling.study": view.name,
         "verdict": verdict(view),
         "fit_key": view.fit.key,
     }

@@ -31,7 +31,9 @@ log = logging.getLogger(__name__)
 class MlflowProjection:
     """Keeps one study's MLflow runs like its ledger rows. Not thread-safe: use one in one thread."""
 
-    def __init__(self, ledger_url: str, tracking_uri: str, study: str, plan: Plan) -> None:
+    def __init__(self, ledger_url: str, tracking_uri: str, artifacts: str | None, study: str, plan: Plan) -> None:
+        """``artifacts`` is where a new experiment keeps its files; None leaves it to the tracking server."""
+        self._artifacts = artifacts
         self._ledger = Ledger(ledger_url)
         self._client = MlflowClient(tracking_uri=tracking_uri)
         self._uri, self._study, self._plan = tracking_uri, study, plan
@@ -41,7 +43,9 @@ class MlflowProjection:
     def _experiment_id(self) -> str:
         name = EXPERIMENT_PREFIX + self._study
         found = self._client.get_experiment_by_name(name)
-        return str(found.experiment_id if found else self._client.create_experiment(name))
+        return str(
+            found.experiment_id if found else self._client.create_experiment(name, artifact_location=self._artifacts)
+        )
 
     def _parent(self) -> str:
         known = self._ledger.mlflow_run(self._uri, self._study, "")
@@ -167,9 +171,16 @@ class ProjectionThread:
     """Projects in the background while a study runs; a fault of the tracking store is logged and tried again."""
 
     def __init__(
-        self, ledger_url: str, tracking_uri: str, study: str, plan: Plan, *, every_seconds: float = 3.0
+        self,
+        ledger_url: str,
+        tracking_uri: str,
+        artifacts: str | None,
+        study: str,
+        plan: Plan,
+        *,
+        every_seconds: float = 3.0,
     ) -> None:
-        self._arguments = (ledger_url, tracking_uri, study, plan)
+        self._arguments = (ledger_url, tracking_uri, artifacts, study, plan)
         self._every, self._stop = every_seconds, threading.Event()
         self._projection: MlflowProjection | None = None
         self.fault: Exception | None = None

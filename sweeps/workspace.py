@@ -79,6 +79,13 @@ class Workspace:
             return f"{prefix}{self.root / uri.removeprefix(prefix)}"
         return uri
 
+    def artifacts_uri(self, uri: str) -> str | None:
+        """Where MLflow keeps files: in the workspace for a database of its own, wherever a server puts them otherwise.
+
+        Left to itself, MLflow would put them into ``./mlruns`` of whichever folder the command was started in.
+        """
+        return None if uri.startswith(("http://", "https://", "databricks")) else (self.root / "mlartifacts").as_uri()
+
     @contextmanager
     def conducting(self, study: str, on_wait: Callable[[], None]) -> Iterator[None]:
         """Hold the study's lock, calling ``on_wait`` once if somebody else has it and must be waited for.

@@ -82,7 +82,8 @@ def tracked(conductor: Conductor, plan: Plan) -> Iterator[Callable[[StudyResult,
     from sweeps.mlflow_projection import ProjectionThread
 
     absolute = conductor.workspace.tracking_uri(uri)
-    thread = ProjectionThread(conductor.ledger.url, absolute, conductor.study.name, plan)
+    artifacts = conductor.workspace.artifacts_uri(absolute)
+    thread = ProjectionThread(conductor.ledger.url, absolute, artifacts, conductor.study.name, plan)
     published: list[tuple[StudyResult, WrittenReport]] = []
     status = "KILLED"
     try:
@@ -118,20 +119,11 @@ def _beside(result: StudyResult) -> list[Path]:
 
 
 def ui_command(uri: str, workspace: Workspace, port: int) -> list[str]:
-    return [
-        sys.executable,
-        "-m",
-        "mlflow",
-        "server",
-        "--backend-store-uri",
-        uri,
-        "--host",
-        "127.0.0.1",
-        "--port",
-        str(port),
-        "--workers",
-        "1",
-    ]
+    """Starts MLflow's server on the loopback address, with the workspace's database and files."""
+    command = [sys.executable, "-m", "mlflow", "server", "--backend-store-uri", uri, "--host", "127.0.0.1"]
+    artifacts = workspace.artifacts_uri(uri)
+    root = ["--default-artifact-root", artifacts] if artifacts else []
+    return [*command, "--port", str(port), "--workers", "1", *root]
 
 
 def ui_page(study: str, workspace: Workspace, uri: str, port: int) -> str:
@@ -140,7 +132,9 @@ def ui_page(study: str, workspace: Workspace, uri: str, port: int) -> str:
 
     base = uri if uri.startswith("http") else f"http://127.0.0.1:{port}"
     known = Ledger(workspace.ledger_url).mlflow_run(uri, study, "")
-    return f"{base}/#/experiments/{known.experiment_id}/runs/{known.mlflow_run_id}" if known else base
+    # MLflow opens in a mode for GenAI applications unless the address says otherwise.
+    mode = "?workflowType=machine_learning"
+    return f"{base}/#/experiments/{known.experiment_id}/runs/{known.mlflow_run_id}{mode}" if known else base
 
 
 def _mlflow_command(conductor: Conductor, study_file: Path) -> str:
