@@ -9,12 +9,19 @@ VENV := .venv
 BIN := $(VENV)/bin
 TORCH := torch==2.13.0
 PYTEST_WORKERS ?= auto
+DEMO ?= demo
 INDEX_FLAG := $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX),)
 
-.PHONY: demo test test-all lint lock clean
+.PHONY: demo results test test-all lint lock clean
 
 demo: $(VENV)/.core
-	@$(BIN)/scaling run examples/quickstart.yaml --workspace demo
+	@$(BIN)/scaling run examples/quickstart.yaml --workspace $(DEMO)
+
+# What results/quickstart holds: the finished demo, but for the interactive page that the report repeats.
+results: demo
+	@mkdir -p results/quickstart && rm -rf results/quickstart/figures
+	@cp -r $(DEMO)/studies/quickstart/*.json $(DEMO)/studies/quickstart/*.yaml $(DEMO)/studies/quickstart/*.csv \
+	  $(DEMO)/studies/quickstart/report.html $(DEMO)/studies/quickstart/figures results/quickstart/
 
 test: $(VENV)/.dev lint
 	@$(BIN)/pytest -n $(PYTEST_WORKERS) -m "not slow"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+import shutil
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -142,4 +143,6 @@ def _mlflow_command(conductor: Conductor, study_file: Path) -> str:
 
     if conductor.study.track.mlflow is None:
         return ""
-    return f"scaling ui {shlex.quote(str(study_file))} --workspace {shlex.quote(shown(conductor.workspace.root))}"
+    # In a shell without the environment's folder on its path (`make demo`), the bare name would not be found.
+    program = "scaling" if shutil.which("scaling") else shown(Path(sys.argv[0]).absolute())
+    return f"{program} ui {shlex.quote(str(study_file))} --workspace {shlex.quote(shown(conductor.workspace.root))}"
