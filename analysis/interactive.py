@@ -19,7 +19,7 @@ from analysis.plotly_figures import (
     predicted_plot,
 )
 from analysis.study_view import StudyView
-from sweeps.workspace import write_whole
+from trainer.whole_file import write_whole
 
 __all__ = ["Plot", "plots", "plots_json", "write_page"]
 

@@ -25,7 +25,7 @@ from analysis.verdict import forecast_sentence, loss_interval, verdict
 from scaling.errors import UserError
 from scaling.quantity import format_count, format_flops, format_interval
 from scaling.record import Interval
-from sweeps.workspace import write_whole
+from trainer.whole_file import write_whole
 
 __all__ = ["description", "metrics", "publish"]
 

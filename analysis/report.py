@@ -21,7 +21,7 @@ from analysis.verdict import forecast_sentence, loss_interval, percent, range_te
 from scaling.fit import Diagnostic
 from scaling.quantity import format_count
 from scaling.record import Interval
-from sweeps.workspace import write_whole
+from trainer.whole_file import write_whole
 
 __all__ = ["report_html", "write_report"]
 

@@ -29,10 +29,11 @@ from sweeps.observations import curves, observations
 from sweeps.plan import Plan, design_for, design_for_minutes, make_plan, run_spec
 from sweeps.probe import probe_result, probe_runs
 from sweeps.study import Study
-from sweeps.workspace import Workspace, cache_folder, write_whole
+from sweeps.workspace import Workspace, cache_folder
 from trainer.data.prepare import prepare
 from trainer.data.shards import Corpus
 from trainer.loop.calibration import calibrate
+from trainer.whole_file import write_whole
 
 __all__ = ["Conductor", "Progress", "StudyResult"]
 

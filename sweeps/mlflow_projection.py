@@ -205,4 +205,6 @@ class ProjectionThread:
         """Stop after one last sync; the projection, or None if MLflow could not be reached in ``timeout`` seconds."""
         self._stop.set()
         self._thread.join(timeout)
+        if self._thread.is_alive():
+            self.fault = TimeoutError(f"no answer within {timeout:.0f} s")
         return None if self._thread.is_alive() or self.fault else self._projection

@@ -4,31 +4,13 @@ from __future__ import annotations
 
 import fcntl
 import os
-import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from scaling.errors import UserError
 
-__all__ = ["Workspace", "cache_folder", "shown", "write_whole"]
-
-
-def write_whole(path: Path, content: str | bytes) -> None:
-    """Write ``path`` so that it appears complete or not at all, also through a power cut."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    data = content.encode() if isinstance(content, str) else content
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        Path(temporary).chmod(0o644)
-        Path(temporary).replace(path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
+__all__ = ["Workspace", "cache_folder", "shown"]
 
 
 def cache_folder() -> Path:

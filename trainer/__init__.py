@@ -1,0 +1,1 @@
+"""One training run: corpus, tokenizer, shards, model, loop, checkpoint and held-out loss."""

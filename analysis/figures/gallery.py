@@ -14,7 +14,7 @@ from analysis import figure_data
 from analysis.figures import allocation, isoflop, loss_against_compute, predicted_actual
 from analysis.study_view import StudyView
 from analysis.style import PAGE_INCHES, settings
-from sweeps.workspace import write_whole
+from trainer.whole_file import write_whole
 
 __all__ = ["FIGURES", "FigureKind", "draw_all", "figure_bytes", "rendered"]
 

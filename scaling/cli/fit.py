@@ -84,7 +84,7 @@ def _mapping(text: str | None) -> dict[str, str] | None:
 
 
 def _write(path: Path, content: str) -> None:
-    from sweeps.workspace import write_whole
+    from trainer.whole_file import write_whole
 
     try:
         write_whole(path, content)

@@ -34,7 +34,7 @@ def write_report(conductor: Conductor, result: StudyResult, study_file: Path) ->
     from analysis.interactive import write_page
     from analysis.recommendation_yaml import recommendation_yaml
     from analysis.report import write_report as write_html
-    from sweeps.workspace import write_whole
+    from trainer.whole_file import write_whole
 
     folder = result.folder
     command = _mlflow_command(conductor, study_file)

@@ -80,7 +80,7 @@ def _from_study(source: Path, workspace: Path, target: dict[str, Any]) -> Any:
 
 def _keep(path: Path, made: Any) -> None:
     from analysis.recommendation_yaml import recommendation_yaml
-    from sweeps.workspace import write_whole
+    from trainer.whole_file import write_whole
 
     try:
         write_whole(path, recommendation_yaml(made))

@@ -28,7 +28,7 @@ def new(
     import re
 
     from sweeps.study import NAME_PATTERN, study_template
-    from sweeps.workspace import write_whole
+    from trainer.whole_file import write_whole
 
     if not re.match(NAME_PATTERN, name) or ".." in name:
         raise UserError(f"NAME is {name!r}: use letters, digits, '.', '_' and '-', 64 at most, a letter or digit first")

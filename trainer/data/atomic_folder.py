@@ -14,6 +14,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
+from trainer.whole_file import sync_folder
+
 __all__ = ["new_file", "partial_folder", "publish", "sole_writer"]
 
 _LOCK, _PARTIAL = ".lock", ".partial"
@@ -49,13 +51,13 @@ def partial_folder(folder: Path) -> Iterator[Path]:
 
 def publish(partial: Path, folder: Path) -> None:
     """Rename ``partial`` to ``folder``, durably; if a complete folder is there already, it stays."""
-    _sync_folder(partial)
+    sync_folder(partial)
     try:
         partial.rename(folder)
     except OSError:
         if not folder.is_dir():
             raise
-    _sync_folder(folder.parent)
+    sync_folder(folder.parent)
 
 
 @contextmanager
@@ -82,11 +84,3 @@ def _remove_leftovers(parent: Path, mine: Path) -> None:
             except BlockingIOError:
                 continue
             shutil.rmtree(partial, ignore_errors=True)
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -1,0 +1,1 @@
+"""Measuring a trained model: the loss on the fixed held-out set. Benchmarks and contamination will live here."""

@@ -7,7 +7,6 @@ So the real training step is timed at the smallest, the middle and the largest s
 from __future__ import annotations
 
 import math
-import os
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -26,6 +25,7 @@ from trainer.loop.optimizer import build_optimizer
 from trainer.loop.step import TrainingStep
 from trainer.loop.train import EVALUATION_SHARE
 from trainer.models.llama import Llama
+from trainer.whole_file import write_whole
 
 __all__ = ["Calibration", "Speed", "calibrate", "choose_compiled"]
 
@@ -304,10 +304,4 @@ class _CacheEntry(Record):
 
 
 def _write(cache: Path, key: str, calibration: Calibration) -> None:
-    cache.parent.mkdir(parents=True, exist_ok=True)
-    temporary = cache.with_name(f"{cache.name}.{os.getpid()}.tmp")
-    with temporary.open("w", encoding="utf-8") as file:
-        file.write(_CacheEntry(key=key, calibration=calibration).model_dump_json(indent=1))
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(cache)
+    write_whole(cache, _CacheEntry(key=key, calibration=calibration).model_dump_json(indent=1))

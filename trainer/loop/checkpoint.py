@@ -16,6 +16,8 @@ from typing import Any
 
 import torch
 
+from trainer.whole_file import sync_folder
+
 __all__ = ["CheckpointFolder", "DamagedCheckpoint", "load", "save"]
 
 KEPT = 2
@@ -49,7 +51,7 @@ def save(path: Path, state: dict[str, Any]) -> None:
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
-    _sync_folder(path.parent)
+    sync_folder(path.parent)
 
 
 def load(path: Path, device: str = "cpu") -> dict[str, Any]:
@@ -98,12 +100,3 @@ class CheckpointFolder:
                 self._note(f"warning: checkpoint of step {step} is damaged and was removed ({error})")
                 path.unlink(missing_ok=True)
         return None
-
-
-def _sync_folder(folder: Path) -> None:
-    """Make the rename itself durable."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

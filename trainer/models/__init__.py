@@ -1,0 +1,1 @@
+"""The torch side of each architecture in ``scaling.architectures``."""

@@ -1,0 +1,127 @@
+"""A whole study on a tiny text: every stage once, nothing twice, and a changed study refused."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from scaling.errors import UserError
+from scaling.forecast import Forecast
+from scaling.run_spec import RunSpec
+from sweeps.conduct import Conductor, StudyResult
+from sweeps.plan import Plan
+from sweeps.study import Study
+from sweeps.workspace import Workspace
+
+
+@pytest.fixture(scope="module")
+def module_study(tiny_text: Path) -> Study:
+    return Study.model_validate(
+        {
+            "name": "tiny",
+            "question": {"gpus": 8, "days": 1, "accelerator": "h100"},
+            "corpus": {"source": str(tiny_text), "vocabulary": 300, "held_out": 0.2},
+            "model": {"context": 32},
+            "budget": {"flops": 6e10},
+            "design": {"budgets": 3, "ratio": 1.3, "sizes": 4, "size_step": 1.5, "tokens_per_param": 2},
+            "hyperparameters": {"learning_rate": 0.01, "global_batch_tokens": 128},
+            "track": {"mlflow": None},
+        }
+    )
+
+
+class Silent:
+    def __init__(self) -> None:
+        self.said: list[str] = []
+
+    def planned(self, plan: Plan) -> None: ...
+    def step(self, what: str, share: float | None = None) -> None: ...
+    def runs(self, stage: str, rows: Any) -> None: ...
+    def say(self, message: str) -> None:
+        self.said.append(message)
+
+
+@pytest.fixture(scope="module")
+def conducted(module_study: Study, tmp_path_factory: pytest.TempPathFactory) -> tuple[Conductor, StudyResult]:
+    conductor = Conductor(module_study, Workspace(tmp_path_factory.mktemp("workspace")), Silent())
+    return conductor, conductor.result(conductor.plan())
+
+
+def test_a_study_ends_with_fit_scored_forecast_and_a_run_that_can_be_launched(
+    conducted: tuple[Conductor, StudyResult],
+) -> None:
+    conductor, result = conducted
+    assert len(result.observations) == 12 + 2
+    assert result.fit.observations.used == 12
+    assert result.forecast is not None
+    assert result.outcome is not None
+    held_out = result.observations[result.observations["role"] == "hold-out"]
+    assert held_out["flops_exact"].min() >= 4 * result.plan.sweep[-1].point.flops
+    assert result.outcome.loss == pytest.approx(held_out["loss_nats"].mean())
+    run = result.recommendation.run
+    assert run is not None
+    assert RunSpec.model_validate(run.model_dump(mode="json")).key == run.key
+    for name in ("plan.json", "study.yaml", "fit.json", "forecast.json", "outcome.json", "observations.csv"):
+        assert (conductor.folder / name).is_file(), name
+
+
+def test_the_forecast_was_registered_before_its_runs_started(conducted: tuple[Conductor, StudyResult]) -> None:
+    conductor, result = conducted
+    (row,) = conductor.ledger.forecasts("tiny")
+    assert Forecast.model_validate(row.forecast) == result.forecast
+    for run in conductor.ledger.runs("tiny", "hold-out"):
+        assert run.started_at is not None
+        assert row.registered_at < run.started_at
+    assert conductor.ledger.broken_links() == []
+
+
+def test_conducting_again_trains_nothing_and_says_the_same(conducted: tuple[Conductor, StudyResult]) -> None:
+    conductor, result = conducted
+    before = {row.key: (row.result, row.ended_at) for row in conductor.ledger.runs("tiny")}
+    again = Conductor(conductor.study, conductor.workspace, Silent())
+    repeated = again.result(again.plan())
+    assert {row.key: (row.result, row.ended_at) for row in again.ledger.runs("tiny")} == before
+    assert repeated.fit.key == result.fit.key
+    assert repeated.forecast == result.forecast
+    assert repeated.outcome == result.outcome
+    json.dumps(repeated.summary(), allow_nan=False)
+
+
+def test_the_same_name_with_other_settings_is_refused_with_the_difference(
+    conducted: tuple[Conductor, StudyResult],
+) -> None:
+    conductor, _ = conducted
+    changed = conductor.study.model_copy(update={"seed": 5})
+    with pytest.raises(UserError, match="seed: 0 -> 5"):
+        Conductor(changed, conductor.workspace, Silent()).plan()
+
+
+def test_where_it_runs_and_is_tracked_may_change(conducted: tuple[Conductor, StudyResult]) -> None:
+    conductor, result = conducted
+    moved = conductor.study.model_copy(
+        update={"execute": conductor.study.execute.model_copy(update={"workers": 1})}
+    )  # fmt: skip
+    assert Conductor(moved, conductor.workspace, Silent()).plan() == result.plan
+
+
+def test_another_study_of_the_workspace_reuses_the_runs_it_shares(conducted: tuple[Conductor, StudyResult]) -> None:
+    conductor, _ = conducted
+    twin = Conductor(conductor.study.model_copy(update={"name": "twin"}), conductor.workspace, Silent())
+    plan = twin.plan()
+    trained_at = {row.key: row.ended_at for row in conductor.ledger.runs("tiny", "sweep")}
+    twin.sweep(plan)
+    assert {row.key: row.ended_at for row in twin.ledger.runs("twin", "sweep")} == trained_at
+
+
+def test_a_budget_in_minutes_makes_a_design_that_fits_into_them(module_study: Study, tmp_path: Path) -> None:
+    study = module_study.model_copy(
+        update={"name": "clock", "budget": module_study.budget.model_validate({"minutes": 0.5})}
+    )  # fmt: skip
+    conductor = Conductor(study, Workspace(tmp_path), Silent())
+    conductor.workers = 2
+    plan = conductor.plan()
+    seconds = sum(planned.seconds for planned in plan.sweep) / 2
+    assert 12 < seconds <= 30
