@@ -29,7 +29,8 @@ def test_equals_the_loss_computed_window_by_window(tiny_corpus: Corpus, model: L
     loss = HeldOutSet(tiny_corpus, 1003, 16).loss(model)
     tokens = torch.from_numpy(tiny_corpus.tokens("held_out").astype(np.int64))
     nats, text_nats, text_bytes = 0.0, 0.0, 0
-    for window in range(62):
+    last = (len(tokens) - 1) // 16 - 1
+    for window in np.linspace(0, last, 62).round().astype(int).tolist():
         x_T, y_T = tokens[window * 16 : window * 16 + 16], tokens[window * 16 + 1 : window * 16 + 17]
         with torch.no_grad():
             nats_T = F.cross_entropy(model(x_T[None])[0], y_T, reduction="none").double()
@@ -39,6 +40,14 @@ def test_equals_the_loss_computed_window_by_window(tiny_corpus: Corpus, model: L
     assert loss.tokens == 62 * 16
     assert loss.loss_nats == pytest.approx(nats / loss.tokens, rel=1e-5)
     assert loss.bits_per_byte == pytest.approx(text_nats / math.log(2) / text_bytes, rel=1e-5)
+
+
+def test_few_tokens_still_come_from_everywhere_in_the_split(tiny_corpus: Corpus) -> None:
+    windows = HeldOutSet(tiny_corpus, 1003, 16)
+    works = set(tiny_corpus.held_out_works.tolist())
+    assert set(windows.work_WT.ravel().tolist()) == works
+    first_piece, last_piece = windows.work_WT[0, 0], windows.work_WT[-1, -1]
+    assert (first_piece, last_piece) == (tiny_corpus.held_out_works[0], tiny_corpus.held_out_works[-1])
 
 
 def test_a_model_that_knows_nothing_needs_log_v(tiny_corpus: Corpus, model: Llama) -> None:
@@ -81,7 +90,7 @@ def test_singletons_give_the_textbook_standard_error() -> None:
 
 @pytest.mark.parametrize(
     ("tokens", "message"),
-    [(10**9, "exceeds the held-out split"), (15, "fills no window"), (32, "a single held-out work")],
+    [(10**9, "exceeds the held-out split"), (15, "fills no window"), (16, "a single held-out work")],
 )
 def test_a_set_that_cannot_be_measured_is_refused(tiny_corpus: Corpus, tokens: int, message: str) -> None:
     with pytest.raises(UserError, match=message):
