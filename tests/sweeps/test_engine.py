@@ -140,7 +140,7 @@ def test_an_engine_killed_at_a_random_moment_leaves_no_orphan_and_resumes_bit_fo
     eventually(lambda: workers_of(tmp_path))
     time.sleep(random.Random(attempt).uniform(0.5, 8.0))
     engine.kill()
-    engine.wait()
+    engine.communicate()
     eventually(lambda: not workers_of(tmp_path), seconds=30)
     finish(sweep(study_file, tmp_path))
     assert outcome(tmp_path) == control
