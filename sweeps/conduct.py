@@ -70,7 +70,8 @@ class StudyResult:
     fit: Fit
     forecast: Forecast | None
     outcome: Outcome | None
-    recommendation: Recommendation
+    recommendation: Recommendation | None
+    """None where the data supports no allocation; the fit's diagnostics say why and what would cure it."""
     failed: tuple[RunRow, ...]
     folder: Path
 
@@ -84,7 +85,7 @@ class StudyResult:
             "fit": self.fit.model_dump(mode="json", exclude=draws),
             "forecast": self.forecast and self.forecast.model_dump(mode="json"),
             "outcome": self.outcome and self.outcome.model_dump(mode="json"),
-            "recommendation": self.recommendation.model_dump(mode="json"),
+            "recommendation": self.recommendation and self.recommendation.model_dump(mode="json"),
             "folder": str(self.folder),
         }
 
@@ -107,6 +108,10 @@ class Conductor:
         Raises :class:`UserError` if the study file says something else than when its runs were started.
         """
         plan = self._frozen_plan()
+        # Files follow the ledger, so they are written again even where it holds the plan already: whoever was killed
+        # between the two left none.
+        self._write("study.yaml", yaml.safe_dump(self.study.model_dump(mode="json"), sort_keys=False))
+        self._write("plan.json", plan.model_dump_json(indent=2))
         self.progress.planned(plan)
         return plan
 
@@ -125,8 +130,6 @@ class Conductor:
         corpus = self._corpus()
         plan = self._calibrated_plan(corpus)
         self.ledger.freeze(self.study.name, settings, plan.model_dump(mode="json"))
-        self._write("study.yaml", yaml.safe_dump(self.study.model_dump(mode="json"), sort_keys=False))
-        self._write("plan.json", plan.model_dump_json(indent=2))
         return plan
 
     def _corpus(self) -> Corpus:
@@ -252,6 +255,8 @@ class Conductor:
         self.ledger.add(self.study.name, runs)
         keys = [run.spec.key for run in runs]
         forecast = self._registered_forecast(fit, plan, keys)
+        if forecast is not None:
+            self._write("forecast.json", forecast.model_dump_json(indent=2))
         self._train(plan, "hold-out")
         losses = {
             row.key: row.loss
@@ -279,7 +284,6 @@ class Conductor:
         point = plan.hold_out.point
         forecast = predict(fit, params=point.params.total, tokens=point.tokens, flops=point.flops)
         chain = self.ledger.register(self.study.name, forecast, keys)
-        self._write("forecast.json", forecast.model_dump_json(indent=2))
         self.progress.say(
             f"registered the forecast {chain[:12]}: loss {forecast.loss.estimate:.4f} "
             f"[{forecast.loss.low:.4f}, {forecast.loss.high:.4f}] at {point.flops:.2e} FLOPs"
@@ -316,7 +320,9 @@ class Conductor:
         rates = self.sweep(plan)
         fit = self.fit(plan)
         forecast, outcome = self.hold_out(plan, fit, rates)
-        recommendation = self.recommend(plan, fit, rates)
+        recommendation = None
+        if "ok" in (fit.parametric.status, fit.isoflop.status):
+            recommendation = self.recommend(plan, fit, rates)
         table = observations(self.ledger, self.study.name, plan)
         self._write("observations.csv", table.to_csv(index=False))
         failed = tuple(run for run in self.ledger.runs(self.study.name) if run.state in ("failed", "diverged"))

@@ -220,14 +220,14 @@ def result_page(result: StudyResult, report: Path, mlflow_command: str) -> str:
         ]
     if result.failed:
         lines += ["", f"! {len(result.failed)} runs failed or diverged and are in no fit: scaling status tells why"]
-    lines += [
-        "",
-        "── recommendation",
-        page(result.recommendation),
-        "",
-        f"configuration  {shown(report.parent / 'recommendation.yaml')}",
-        f"report         {shown(report)}",
-    ]
+    lines += ["", "── recommendation"]
+    if result.recommendation is None:
+        refused = [note.message for note in result.fit.diagnostics if note.severity == "refusal"]
+        lines += ["refused: the runs don't support one", *(f"! {reason}" for reason in refused), ""]
+    else:
+        kept = shown(report.parent / "recommendation.yaml")
+        lines += [page(result.recommendation), "", f"configuration  {kept}"]
+    lines.append(f"report         {shown(report)}")
     if mlflow_command:
         lines.append(f"MLflow         {mlflow_command}")
     return "\n".join(lines)

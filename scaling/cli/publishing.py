@@ -40,8 +40,9 @@ def write_report(conductor: Conductor, result: StudyResult, study_file: Path) ->
     command = _mlflow_command(conductor, study_file)
     conductor.progress.step("drawing the figures and the report")
     view = _view(conductor, result, study_file, command)
-    write_whole(folder / "recommendation.yaml", recommendation_yaml(result.recommendation))
-    write_whole(folder / "recommendation.json", result.recommendation.model_dump_json(indent=2))
+    if result.recommendation is not None:
+        write_whole(folder / "recommendation.yaml", recommendation_yaml(result.recommendation))
+        write_whole(folder / "recommendation.json", result.recommendation.model_dump_json(indent=2))
     figures = tuple(draw_all(view, folder / "figures"))
     write_page(view, folder / "curves.html")
     path = write_html(view, folder / "report.html")

@@ -18,7 +18,8 @@ def run(
 ) -> None:
     """Everything, resumable: corpus, plan, sweep, fit, forecast, hold-out, score, recommendation, report, MLflow.
 
-    What is done already is not done again; stop it at any moment and run it again to continue.
+    What is done already is not done again; stop it at any moment and run it again to continue. Exits with 3 if the data
+    supports no recommendation; the reasons are printed and stand in the report.
 
     Example: scaling run quickstart.yaml
     """
@@ -36,3 +37,5 @@ def run(
         print_json(result.summary() | {"report": str(report.path)})
     else:
         typer.echo(result_page(result, report.path, report.mlflow_command))
+    if result.recommendation is None:
+        raise typer.Exit(3)
