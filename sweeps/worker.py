@@ -17,12 +17,11 @@ import traceback
 from collections.abc import Mapping
 from pathlib import Path
 
-from trainer.loop.train import train
-
 from sweeps.ledger import Ledger, Owner, Stage
 from sweeps.plan import Plan
 from sweeps.workspace import Workspace
 from trainer.data.shards import Corpus
+from trainer.loop.train import train
 
 __all__ = ["LedgerTracker", "main", "work"]
 
