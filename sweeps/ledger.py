@@ -12,14 +12,12 @@ Forecasts are appended to a hash chain: each row's hash covers the one before it
 
 from __future__ import annotations
 
-import os
 import socket
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, Literal, NamedTuple
 
-import psutil
 import sqlalchemy as sa
 from sqlalchemy.dialects.sqlite import insert
 
@@ -28,8 +26,21 @@ from scaling.errors import UserError
 from scaling.forecast import Forecast, Outcome
 from scaling.record import Record, content_hash
 from scaling.run_spec import RunSpec
+from sweeps.ledger_schema import (
+    ABOUT,
+    FORECASTS,
+    MEMBERS,
+    METADATA,
+    MLFLOW_RUNS,
+    POINTS,
+    RUNS,
+    STUDIES,
+    begin_immediate,
+    sqlite_settings,
+)
+from sweeps.owner import Owner
 
-__all__ = ["MAX_FAILURES", "Ledger", "Owner", "PlannedRun", "RunRow", "Stage", "State"]
+__all__ = ["MAX_FAILURES", "Ledger", "PlannedRun", "RunRow", "Stage", "State"]
 
 LEDGER_VERSION = 1
 MAX_FAILURES = 3
@@ -38,118 +49,6 @@ GENESIS = "0" * 64
 
 State = Literal["planned", "running", "finished", "diverged", "failed"]
 Stage = Literal["probe", "sweep", "hold-out"]
-
-_metadata = sa.MetaData()
-_about = sa.Table("ledger", _metadata, sa.Column("version", sa.Integer, primary_key=True))
-_studies = sa.Table(
-    "studies",
-    _metadata,
-    sa.Column("name", sa.String, primary_key=True),
-    sa.Column("settings", sa.JSON, nullable=False),
-    sa.Column("plan", sa.JSON, nullable=False),
-    sa.Column("frozen_at", sa.Float, nullable=False),
-)
-_runs = sa.Table(
-    "runs",
-    _metadata,
-    sa.Column("key", sa.String(64), primary_key=True),
-    sa.Column("spec", sa.JSON, nullable=False),
-    sa.Column("flops", sa.Float, nullable=False),
-    sa.Column("state", sa.String, nullable=False, default="planned", index=True),
-    sa.Column("failures", sa.Integer, nullable=False, default=0),
-    sa.Column("owner", sa.String),
-    sa.Column("heartbeat", sa.Float),
-    sa.Column("step", sa.Integer, nullable=False, default=0),
-    sa.Column("tokens_per_second", sa.Float),
-    sa.Column("loss", sa.Float),
-    sa.Column("result", sa.JSON),
-    sa.Column("error", sa.Text),
-    sa.Column("started_at", sa.Float),
-    sa.Column("ended_at", sa.Float),
-)
-_members = sa.Table(
-    "study_runs",
-    _metadata,
-    sa.Column("study", sa.String, primary_key=True),
-    sa.Column("run_key", sa.String(64), sa.ForeignKey("runs.key"), primary_key=True),
-    sa.Column("stage", sa.String, primary_key=True),
-    sa.Column("label", sa.String, nullable=False),
-    sa.Column("budget_flops", sa.Float),
-)
-_points = sa.Table(
-    "points",
-    _metadata,
-    sa.Column("id", sa.Integer, primary_key=True),
-    sa.Column("run_key", sa.String(64), nullable=False),
-    sa.Column("step", sa.Integer, nullable=False),
-    sa.Column("name", sa.String, nullable=False),
-    sa.Column("tokens", sa.Integer, nullable=False),
-    sa.Column("flops", sa.Float, nullable=False),
-    sa.Column("value", sa.Float, nullable=False),
-    sa.Column("time", sa.Float, nullable=False),
-    sa.UniqueConstraint("run_key", "step", "name"),
-)
-_forecasts = sa.Table(
-    "forecasts",
-    _metadata,
-    sa.Column("id", sa.Integer, primary_key=True),
-    sa.Column("study", sa.String, nullable=False),
-    sa.Column("forecast", sa.JSON, nullable=False),
-    sa.Column("forecast_key", sa.String(64), nullable=False),
-    sa.Column("run_keys", sa.JSON, nullable=False),
-    sa.Column("registered_at", sa.Float, nullable=False),
-    sa.Column("previous_hash", sa.String(64), nullable=False, unique=True),
-    sa.Column("hash", sa.String(64), nullable=False),
-    sa.Column("outcome", sa.JSON),
-)
-_mlflow = sa.Table(
-    "mlflow_runs",
-    _metadata,
-    sa.Column("tracking_uri", sa.String, primary_key=True),
-    sa.Column("study", sa.String, primary_key=True),
-    sa.Column("run_key", sa.String(64), primary_key=True),
-    sa.Column("experiment_id", sa.String, nullable=False),
-    sa.Column("mlflow_run_id", sa.String, nullable=False),
-    sa.Column("points_sent", sa.Integer, nullable=False, default=0),
-    sa.Column("state_sent", sa.String, nullable=False, default=""),
-)
-
-
-class Owner(NamedTuple):
-    """A process that cannot be mistaken for another: the start time tells a reused pid apart."""
-
-    host: str
-    pid: int
-    started: float
-
-    @classmethod
-    def of(cls, pid: int) -> Owner:
-        return cls(socket.gethostname(), pid, round(psutil.Process(pid).create_time(), 2))
-
-    @classmethod
-    def me(cls) -> Owner:
-        return cls.of(os.getpid())
-
-    def __str__(self) -> str:
-        return f"{self.host}/{self.pid}/{self.started}"
-
-    @classmethod
-    def parse(cls, text: str) -> Owner:
-        host, pid, started = text.rsplit("/", 2)
-        return cls(host, int(pid), float(started))
-
-    def is_dead(self) -> bool:
-        """True if this host knows that the process is gone; another host's process is never called dead."""
-        if self.host != socket.gethostname():
-            return False
-        try:
-            process = psutil.Process(self.pid)
-            if abs(process.create_time() - self.started) > 1:
-                return True
-            # A zombie child of ours has yet to be collected by its executor, which counts the death as a failure.
-            return process.status() == psutil.STATUS_ZOMBIE and process.ppid() != os.getpid()
-        except psutil.NoSuchProcess:
-            return True
 
 
 class PlannedRun(Record):
@@ -181,22 +80,6 @@ class RunRow(NamedTuple):
     ended_at: float | None
 
 
-def _sqlite_settings(connection: Any, _record: Any) -> None:
-    # The driver's own transaction handling begins too late for "BEGIN IMMEDIATE"; SQLAlchemy begins instead.
-    connection.isolation_level = None
-    cursor = connection.cursor()
-    cursor.execute("PRAGMA busy_timeout=60000")
-    cursor.execute("PRAGMA journal_mode=WAL")
-    cursor.execute("PRAGMA synchronous=FULL")
-    cursor.execute("PRAGMA foreign_keys=ON")
-    cursor.close()
-
-
-def _begin_immediate(connection: sa.Connection) -> None:
-    # Taking the write lock at once makes a reader-then-writer wait its turn instead of failing half-way.
-    connection.exec_driver_sql("BEGIN IMMEDIATE")
-
-
 class Ledger:
     """The ledger at ``url``; it is created if it is missing."""
 
@@ -204,13 +87,13 @@ class Ledger:
         self.url = url
         self._engine = sa.create_engine(url)
         if self._engine.dialect.name == "sqlite":
-            sa.event.listen(self._engine, "connect", _sqlite_settings)
-            sa.event.listen(self._engine, "begin", _begin_immediate)
+            sa.event.listen(self._engine, "connect", sqlite_settings)
+            sa.event.listen(self._engine, "begin", begin_immediate)
         with self._engine.begin() as db:
-            _metadata.create_all(db)
-            version = db.scalar(sa.select(_about.c.version))
+            METADATA.create_all(db)
+            version = db.scalar(sa.select(ABOUT.c.version))
             if version is None:
-                db.execute(sa.insert(_about).values(version=LEDGER_VERSION))
+                db.execute(sa.insert(ABOUT).values(version=LEDGER_VERSION))
             elif version != LEDGER_VERSION:
                 raise UserError(
                     f"the ledger {url} has version {version}, this software reads {LEDGER_VERSION}: "
@@ -230,14 +113,14 @@ class Ledger:
     def plan_of(self, study: str) -> tuple[dict[str, Any], dict[str, Any]] | None:
         """(settings, plan) of the study as frozen, or None."""
         with self._read() as db:
-            row = db.execute(sa.select(_studies.c.settings, _studies.c.plan).where(_studies.c.name == study)).first()
+            row = db.execute(sa.select(STUDIES.c.settings, STUDIES.c.plan).where(STUDIES.c.name == study)).first()
         return (row.settings, row.plan) if row else None
 
     def freeze(self, study: str, settings: Mapping[str, Any], plan: Mapping[str, Any]) -> None:
         """Store the study's plan; replaces an earlier one only while none of the study's runs was ever started."""
         with self._engine.begin() as db:
             db.execute(
-                insert(_studies)
+                insert(STUDIES)
                 .values(name=study, settings=settings, plan=plan, frozen_at=time.time())
                 .on_conflict_do_update(
                     index_elements=["name"], set_={"settings": settings, "plan": plan, "frozen_at": time.time()}
@@ -246,7 +129,7 @@ class Ledger:
 
     def study_names(self) -> list[str]:
         with self._read() as db:
-            return list(db.scalars(sa.select(_studies.c.name).order_by(_studies.c.frozen_at)))
+            return list(db.scalars(sa.select(STUDIES.c.name).order_by(STUDIES.c.frozen_at)))
 
     # Runs
 
@@ -256,12 +139,12 @@ class Ledger:
             for run in runs:
                 flops = training_flops(run.spec.shape, run.spec.tokens)
                 db.execute(
-                    insert(_runs)
+                    insert(RUNS)
                     .values(key=run.spec.key, spec=run.spec.model_dump(mode="json"), flops=flops)
                     .on_conflict_do_nothing()
                 )
                 db.execute(
-                    insert(_members)
+                    insert(MEMBERS)
                     .values(
                         study=study,
                         run_key=run.spec.key,
@@ -275,13 +158,13 @@ class Ledger:
     def runs(self, study: str, stage: Stage | None = None) -> list[RunRow]:
         """The study's runs, the cheapest first."""
         query = (
-            sa.select(_runs, _members.c.stage, _members.c.label, _members.c.budget_flops)
-            .join(_members, _members.c.run_key == _runs.c.key)
-            .where(_members.c.study == study)
-            .order_by(_runs.c.flops, _runs.c.key)
+            sa.select(RUNS, MEMBERS.c.stage, MEMBERS.c.label, MEMBERS.c.budget_flops)
+            .join(MEMBERS, MEMBERS.c.run_key == RUNS.c.key)
+            .where(MEMBERS.c.study == study)
+            .order_by(RUNS.c.flops, RUNS.c.key)
         )
         if stage:
-            query = query.where(_members.c.stage == stage)
+            query = query.where(MEMBERS.c.stage == stage)
         with self._read() as db:
             return [
                 RunRow(
@@ -307,25 +190,25 @@ class Ledger:
     def lease(self, study: str, stage: Stage, owner: Owner) -> RunSpec | None:
         """Take the longest planned run of the stage for ``owner``, or None; no two callers get the same run."""
         candidate = (
-            sa.select(_runs.c.key)
-            .join(_members, _members.c.run_key == _runs.c.key)
-            .where(_members.c.study == study, _members.c.stage == stage, _runs.c.state == "planned")
-            .order_by(_runs.c.flops.desc(), _runs.c.key)
+            sa.select(RUNS.c.key)
+            .join(MEMBERS, MEMBERS.c.run_key == RUNS.c.key)
+            .where(MEMBERS.c.study == study, MEMBERS.c.stage == stage, RUNS.c.state == "planned")
+            .order_by(RUNS.c.flops.desc(), RUNS.c.key)
             .limit(1)
             .scalar_subquery()
         )
         now = time.time()
         with self._engine.begin() as db:
             row = db.execute(
-                sa.update(_runs)
-                .where(_runs.c.key == candidate, _runs.c.state == "planned")
+                sa.update(RUNS)
+                .where(RUNS.c.key == candidate, RUNS.c.state == "planned")
                 .values(
                     state="running",
                     owner=str(owner),
                     heartbeat=now,
-                    started_at=sa.func.coalesce(_runs.c.started_at, now),
+                    started_at=sa.func.coalesce(RUNS.c.started_at, now),
                 )
-                .returning(_runs.c.spec)
+                .returning(RUNS.c.spec)
             ).first()
         return RunSpec.model_validate(row.spec) if row else None
 
@@ -359,26 +242,24 @@ class Ledger:
             owner,
             owner=None,
             error=error,
-            failures=_runs.c.failures + 1,
-            state=sa.case((_runs.c.failures + 1 >= MAX_FAILURES, "failed"), else_="planned"),
+            failures=RUNS.c.failures + 1,
+            state=sa.case((RUNS.c.failures + 1 >= MAX_FAILURES, "failed"), else_="planned"),
         )
 
     def _owned(self, key: str, holder: Owner, **values: Any) -> bool:
-        condition = sa.and_(_runs.c.key == key, _runs.c.owner == str(holder), _runs.c.state == "running")
+        condition = sa.and_(RUNS.c.key == key, RUNS.c.owner == str(holder), RUNS.c.state == "running")
         with self._engine.begin() as db:
-            return db.execute(sa.update(_runs).where(condition).values(**values)).rowcount == 1
+            return db.execute(sa.update(RUNS).where(condition).values(**values)).rowcount == 1
 
     def owned_by(self, owner: Owner) -> list[str]:
         with self._read() as db:
-            return list(
-                db.scalars(sa.select(_runs.c.key).where(_runs.c.owner == str(owner), _runs.c.state == "running"))
-            )
+            return list(db.scalars(sa.select(RUNS.c.key).where(RUNS.c.owner == str(owner), RUNS.c.state == "running")))
 
     def reap(self) -> list[str]:
         """Plan again the runs whose owner is dead on this host, or silent on another; returns their keys."""
         with self._read() as db:
             running = db.execute(
-                sa.select(_runs.c.key, _runs.c.owner, _runs.c.heartbeat).where(_runs.c.state == "running")
+                sa.select(RUNS.c.key, RUNS.c.owner, RUNS.c.heartbeat).where(RUNS.c.state == "running")
             ).all()
         reaped = []
         for row in running:
@@ -390,14 +271,14 @@ class Ledger:
 
     def retry_failed(self, study: str) -> list[str]:
         """Plan the study's failed runs again with a clean record; returns their keys."""
-        members = sa.select(_members.c.run_key).where(_members.c.study == study)
+        members = sa.select(MEMBERS.c.run_key).where(MEMBERS.c.study == study)
         with self._engine.begin() as db:
             return list(
                 db.scalars(
-                    sa.update(_runs)
-                    .where(_runs.c.key.in_(members), _runs.c.state == "failed")
+                    sa.update(RUNS)
+                    .where(RUNS.c.key.in_(members), RUNS.c.state == "failed")
                     .values(state="planned", failures=0)
-                    .returning(_runs.c.key)
+                    .returning(RUNS.c.key)
                 )
             )
 
@@ -409,7 +290,7 @@ class Ledger:
             return
         with self._engine.begin() as db:
             db.execute(
-                insert(_points)
+                insert(POINTS)
                 .values([{"run_key": key, "time": time.time(), **point} for point in points])
                 .on_conflict_do_nothing(index_elements=["run_key", "step", "name"])
             )
@@ -419,7 +300,7 @@ class Ledger:
         with self._read() as db:
             return list(
                 db.execute(
-                    sa.select(_points).where(_points.c.run_key == key, _points.c.id > after_id).order_by(_points.c.id)
+                    sa.select(POINTS).where(POINTS.c.run_key == key, POINTS.c.id > after_id).order_by(POINTS.c.id)
                 )
             )
 
@@ -432,18 +313,16 @@ class Ledger:
         """
         with self._engine.begin() as db:
             there = db.scalar(
-                sa.select(_forecasts.c.hash).where(
-                    _forecasts.c.study == study, _forecasts.c.forecast_key == forecast.key
-                )
+                sa.select(FORECASTS.c.hash).where(FORECASTS.c.study == study, FORECASTS.c.forecast_key == forecast.key)
             )
             if there:
                 return str(there)
             started = db.scalars(
-                sa.select(_runs.c.key).where(_runs.c.key.in_(run_keys), _runs.c.started_at.is_not(None))
+                sa.select(RUNS.c.key).where(RUNS.c.key.in_(run_keys), RUNS.c.started_at.is_not(None))
             ).all()
             if started:
                 raise RuntimeError(f"run {started[0][:8]} started before its forecast was registered")
-            last = db.execute(sa.select(_forecasts.c.hash).order_by(_forecasts.c.id.desc()).limit(1)).scalar()
+            last = db.execute(sa.select(FORECASTS.c.hash).order_by(FORECASTS.c.id.desc()).limit(1)).scalar()
             row = {
                 "study": study,
                 "forecast": forecast.model_dump(mode="json"),
@@ -453,19 +332,19 @@ class Ledger:
                 "previous_hash": last or GENESIS,
             }
             chain = content_hash(row)
-            db.execute(sa.insert(_forecasts).values(**row, hash=chain))
+            db.execute(sa.insert(FORECASTS).values(**row, hash=chain))
         return chain
 
     def forecasts(self, study: str | None = None) -> list[sa.Row[Any]]:
-        query = sa.select(_forecasts).order_by(_forecasts.c.id)
+        query = sa.select(FORECASTS).order_by(FORECASTS.c.id)
         with self._read() as db:
-            return list(db.execute(query.where(_forecasts.c.study == study) if study else query))
+            return list(db.execute(query.where(FORECASTS.c.study == study) if study else query))
 
     def score(self, forecast_key: str, outcome: Outcome) -> None:
         with self._engine.begin() as db:
             db.execute(
-                sa.update(_forecasts)
-                .where(_forecasts.c.forecast_key == forecast_key)
+                sa.update(FORECASTS)
+                .where(FORECASTS.c.forecast_key == forecast_key)
                 .values(outcome=outcome.model_dump(mode="json"))
             )
 
@@ -491,8 +370,10 @@ class Ledger:
     def mlflow_run(self, uri: str, study: str, key: str) -> sa.Row[Any] | None:
         with self._read() as db:
             row: sa.Row[Any] | None = db.execute(
-                sa.select(_mlflow).where(
-                    _mlflow.c.tracking_uri == uri, _mlflow.c.study == study, _mlflow.c.run_key == key
+                sa.select(MLFLOW_RUNS).where(
+                    MLFLOW_RUNS.c.tracking_uri == uri,
+                    MLFLOW_RUNS.c.study == study,
+                    MLFLOW_RUNS.c.run_key == key,
                 )
             ).first()
         return row
@@ -501,7 +382,7 @@ class Ledger:
         """Remember which MLflow run shows ``key`` (the study itself has the key ``""``) and what it was sent."""
         with self._engine.begin() as db:
             db.execute(
-                insert(_mlflow)
+                insert(MLFLOW_RUNS)
                 .values(tracking_uri=uri, study=study, run_key=key, **values)
                 .on_conflict_do_update(index_elements=["tracking_uri", "study", "run_key"], set_=values)
             )

@@ -17,7 +17,8 @@ import traceback
 from collections.abc import Mapping
 from pathlib import Path
 
-from sweeps.ledger import Ledger, Owner, Stage
+from sweeps.ledger import Ledger, Stage
+from sweeps.owner import Owner
 from sweeps.plan import Plan
 from sweeps.workspace import Workspace
 from trainer.data.shards import Corpus

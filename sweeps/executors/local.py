@@ -19,7 +19,8 @@ from typing import IO
 import psutil
 
 from sweeps.executors import DeadWorker
-from sweeps.ledger import Owner, Stage
+from sweeps.ledger import Stage
+from sweeps.owner import Owner
 from sweeps.workspace import Workspace, cache_folder
 
 __all__ = ["LocalExecutor", "usable_cores"]

@@ -20,7 +20,8 @@ import yaml
 from sweeps.conduct import Conductor
 from sweeps.engine import run_stage
 from sweeps.executors.local import LocalExecutor
-from sweeps.ledger import MAX_FAILURES, Ledger, Owner, PlannedRun
+from sweeps.ledger import MAX_FAILURES, Ledger, PlannedRun
+from sweeps.owner import Owner
 from sweeps.study import Study
 from sweeps.workspace import Workspace
 

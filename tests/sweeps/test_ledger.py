@@ -15,7 +15,8 @@ from scaling.errors import UserError
 from scaling.forecast import Forecast, Outcome
 from scaling.record import Interval
 from scaling.run_spec import OptimizerSpec, RunSpec, ScheduleSpec
-from sweeps.ledger import MAX_FAILURES, Ledger, Owner, PlannedRun
+from sweeps.ledger import MAX_FAILURES, Ledger, PlannedRun
+from sweeps.owner import Owner
 
 
 def spec(tokens: int = 4096, seed: int = 0) -> RunSpec:

@@ -10,8 +10,9 @@ from mlflow import MlflowClient
 from mlflow.entities import Run
 
 from sweeps.conduct import Conductor
-from sweeps.ledger import Owner, PlannedRun
+from sweeps.ledger import PlannedRun
 from sweeps.mlflow_projection import MlflowProjection, ProjectionThread
+from sweeps.owner import Owner
 from sweeps.plan import Plan, run_spec
 from sweeps.study import Study
 from sweeps.workspace import Workspace
