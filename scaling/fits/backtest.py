@@ -16,8 +16,7 @@ import numpy as np
 from scaling.fits.bootstrap import residual_scale
 from scaling.fits.estimate import draw, estimate
 from scaling.fits.identifiability import parametric_refusal
-from scaling.laws.chinchilla import CHINCHILLA
-from scaling.laws.law import FloatArray
+from scaling.laws.law import FloatArray, LossLaw
 from scaling.table import budget_levels
 
 __all__ = ["PRIOR_SD_PER_DECADE", "compute_cuts", "model_sd_per_decade"]
@@ -51,6 +50,7 @@ def compute_cuts(flops: FloatArray) -> list[tuple[np.ndarray, np.ndarray]]:
 
 
 def _drift_per_decade(
+    law: LossLaw,
     params: FloatArray,
     tokens: FloatArray,
     flops: FloatArray,
@@ -70,18 +70,24 @@ def _drift_per_decade(
     weight = float((decades * decades).sum())
     if weight < 0.01:
         return None
-    data = params[below], tokens[below], loss[below]
-    found = estimate(*data, delta)
-    errors = np.log(loss[band]) - np.log(CHINCHILLA.predict(found.theta, params[band], tokens[band]))
-    draws = draw(found, *data, delta, draws=_DRAWS, rng=rng)
-    spread_KN = np.log(CHINCHILLA.predict(draws, params[band], tokens[band])) - np.log(loss[band]) + errors
+    inputs = params[below], tokens[below]
+    found = estimate(law, inputs, loss[below], delta)
+    errors = np.log(loss[band]) - np.log(law.predict(found.theta, params[band], tokens[band]))
+    draws = draw(found, inputs, loss[below], delta, draws=_DRAWS, rng=rng)
+    spread_KN = np.log(law.predict(draws, params[band], tokens[band])) - np.log(loss[band]) + errors
     low, high = np.quantile(spread_KN @ decades / weight, (0.16, 0.84))
-    noise = residual_scale(found.residuals, len(CHINCHILLA.NAMES))
+    noise = residual_scale(found.residuals, len(found.free))
     return float(errors @ decades) / weight, ((high - low) / 2) ** 2 + noise * noise / weight
 
 
 def model_sd_per_decade(
-    params: FloatArray, tokens: FloatArray, flops: FloatArray, loss: FloatArray, delta: float, rng: np.random.Generator
+    law: LossLaw,
+    params: FloatArray,
+    tokens: FloatArray,
+    flops: FloatArray,
+    loss: FloatArray,
+    delta: float,
+    rng: np.random.Generator,
 ) -> tuple[float, int]:
     """k, the SD of log loss that each decade of extrapolation adds, and the number of cuts it was learned from.
 
@@ -90,7 +96,7 @@ def model_sd_per_decade(
     noisy cut.
     """
     cuts = compute_cuts(flops)
-    tried = [_drift_per_decade(params, tokens, flops, loss, below, band, delta, rng) for below, band in cuts]
+    tried = [_drift_per_decade(law, params, tokens, flops, loss, below, band, delta, rng) for below, band in cuts]
     drifts = [found for found in tried if found is not None]
     ln_k_G = math.log(PRIOR_SD_PER_DECADE) + _PRIOR_LOG_SD * np.linspace(-4, 4, 161)
     log_posterior_G = -0.5 * ((ln_k_G - math.log(PRIOR_SD_PER_DECADE)) / _PRIOR_LOG_SD) ** 2

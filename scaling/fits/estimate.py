@@ -1,7 +1,9 @@
-"""One law through one table: the point estimate of approach 3 and its resampled draws, in plain arrays.
+"""One law through one table: its point estimate and its resampled draws, in plain arrays.
 
-Everything else that fits the parametric law (intervals, back-test, leave-out studies) calls this, so that there is one
-definition of its objective, bounds and starts.
+Everything else that fits a law (intervals, back-test, leave-out studies) calls this, so that there is one definition of
+its objective, bounds and starts.
+
+Shapes: n points, V inputs of the law, P constants, K draws.
 """
 
 from __future__ import annotations
@@ -11,117 +13,115 @@ from dataclasses import dataclass
 import numpy as np
 
 from scaling.fits.bootstrap import BootstrapMethod, resample_points, resample_residuals
-from scaling.fits.huber import Box, solve_huber, sum_of_huber
-from scaling.fits.starts import projected_starts
-from scaling.laws.chinchilla import CHINCHILLA
-from scaling.laws.law import FloatArray
+from scaling.fits.huber import solve_huber, sum_of_huber
+from scaling.laws.law import Box, FloatArray, Law
 
-__all__ = ["Estimate", "draw", "estimate"]
+__all__ = ["LEAST_SQUARES", "Estimate", "draw", "estimate"]
 
+LEAST_SQUARES = 1e3
+"""A delta beyond every residual: the Huber objective is then half the sum of squares."""
 _STARTS = 40
 _DRAW_ITERATIONS = 100
-_SMALLEST_EXPONENT, _LARGEST_EXPONENT = 0.01, 3.0
 _POINTS_THAT_NEED_MORE_STARTS = 60
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """The minimiser over n points; ``theta`` is (A, B, E, α, β), ``logs`` (a, b, e, α, β) at the centre of the data."""
+    """The minimiser over n points: ``theta`` (P,) as the law defines its constants."""
 
+    law: Law
     theta: FloatArray
-    logs: FloatArray
+    free: FloatArray
+    """The searched coordinates at the centre of the data, (P,)."""
     objective: float
     residuals: FloatArray
-    """ln L − ln L̂ (n,)."""
+    """Response less fitted response, (n,): ln L − ln L̂ for a law of loss."""
     at_bound: tuple[str, ...]
-    centre: tuple[float, float]
-    """Mean ln N and mean ln D."""
+    centre: tuple[float, ...]
+    """Mean of the logarithm of each input (zeros where the law does not centre)."""
     alternatives: FloatArray
-    """Other local minima within 1% of the objective, as starts for resamples (M, 5)."""
+    """Another local minimum within 1% of the objective, in searched coordinates (0 or 1, P)."""
+
+    def centred(self, *inputs: FloatArray) -> FloatArray:
+        """Logarithms of inputs, (n,) each, as the searched coordinates mean them: (V, n)."""
+        return np.asarray(np.log(np.stack(inputs)) - np.array(self.centre)[:, None])
+
+    def theta_of(self, free: FloatArray) -> FloatArray:
+        """Constants (..., P) from searched coordinates (..., P)."""
+        return self.law.theta_of(self.law.uncentred(free, self.centre))
 
 
-def _box(ln_loss: FloatArray) -> Box:
-    """Each term is at most the loss and at least e^-12 of it; exponents lie within 0.01 to 3."""
-    low, high = float(ln_loss.min()), float(ln_loss.max())
-    exponents = np.array([_SMALLEST_EXPONENT] * 2), np.array([_LARGEST_EXPONENT] * 2)
-    return Box(
-        np.concatenate(([low - 12, low - 12, low - 7], exponents[0])),
-        np.concatenate(([high + 3, high + 3, low + 0.05], exponents[1])),
-    )
+def _bounds_met(law: Law, free_P: FloatArray, box: Box) -> tuple[str, ...]:
+    met = (free_P <= box.low + 1e-9) | (free_P >= box.high - 1e-9)
+    return tuple(name for name, hit in zip(law.NAMES, met, strict=True) if hit)
 
 
-def _theta(logs_KP: FloatArray, centre: tuple[float, float]) -> FloatArray:
-    theta_KP = np.array(logs_KP, dtype=np.float64)
-    theta_KP[..., 0] = np.exp(logs_KP[..., 0] + logs_KP[..., 3] * centre[0])
-    theta_KP[..., 1] = np.exp(logs_KP[..., 1] + logs_KP[..., 4] * centre[1])
-    theta_KP[..., 2] = np.exp(logs_KP[..., 2])
-    return theta_KP
+def estimate(
+    law: Law, inputs: tuple[FloatArray, ...], value: FloatArray, delta: float, *, weights: FloatArray | None = None
+) -> Estimate:
+    """Minimise Σ w Huber_δ(response − fitted response) over all points, from many starts.
 
-
-def _bounds_met(logs_P: FloatArray, box: Box) -> tuple[str, ...]:
-    met = (logs_P <= box.low + 1e-9) | (logs_P >= box.high - 1e-9)
-    return tuple(name for name, hit in zip(CHINCHILLA.NAMES, met, strict=True) if hit)
-
-
-def estimate(params: FloatArray, tokens: FloatArray, loss: FloatArray, delta: float) -> Estimate:
-    """Minimise Σ Huber_δ(ln L − ln L̂) over all points, from many starts. Arrays are (n,), n ≥ 5."""
-    ln_params, ln_tokens, ln_loss = np.log(params), np.log(tokens), np.log(loss)
-    centre = (float(ln_params.mean()), float(ln_tokens.mean()))
-    x_N, y_N = ln_params - centre[0], ln_tokens - centre[1]
-    box = _box(ln_loss)
-    starts = projected_starts(x_N, y_N, ln_loss, _STARTS)
-    solution = solve_huber(starts, x_N, y_N, ln_loss, np.ones(len(loss)), delta, box)
+    ``inputs`` are the law's own, (n,) each; ``value`` (n,) what it predicts; ``weights`` (n,), 1 by default.
+    """
+    ln_inputs_Vn = np.log(np.stack(inputs))
+    centre = tuple(float(mean) for mean in ln_inputs_Vn.mean(axis=1)) if law.centres else (0.0,) * len(inputs)
+    ln_inputs_Vn = ln_inputs_Vn - np.array(centre)[:, None]
+    weight_n = np.ones(len(value)) if weights is None else weights
+    target_n = law.to_response(value)
+    box = law.box(ln_inputs_Vn, value)
+    starts = law.starts(ln_inputs_Vn, value, _STARTS)
+    solution = solve_huber(law, starts, ln_inputs_Vn, target_n, weight_n, delta, box)
     order = np.argsort(solution.objective_K, kind="stable")
-    best = solution.logs_KP[order[0]]
-    fitted, _ = CHINCHILLA.log_loss_and_gradient(best, x_N, y_N)
-    residuals = ln_loss - fitted
-    near = solution.logs_KP[order[solution.objective_K[order] < 1.01 * solution.objective_K[order[0]]]]
+    best = solution.free_KP[order[0]]
+    fitted_n, _ = law.response_and_gradient(best, ln_inputs_Vn)
+    near = solution.free_KP[order[solution.objective_K[order] < 1.01 * solution.objective_K[order[0]]]]
     distinct = [row for row in near if np.abs(row - best).max() > 0.05][:1]
+    residuals = target_n - fitted_n
     return Estimate(
-        _theta(best, centre),
-        best,
-        float(sum_of_huber(residuals, delta)),
-        residuals,
-        _bounds_met(best, box),
-        centre,
-        np.array(distinct).reshape(-1, 5),
+        law=law,
+        theta=law.theta_of(law.uncentred(best, centre)),
+        free=best,
+        objective=float(solution.objective_K[order[0]] if weights is not None else sum_of_huber(residuals, delta)),
+        residuals=residuals,
+        at_bound=_bounds_met(law, best, box),
+        centre=centre,
+        alternatives=np.array(distinct).reshape(-1, len(best)),
     )
 
 
 def draw(
     found: Estimate,
-    params: FloatArray,
-    tokens: FloatArray,
-    loss: FloatArray,
+    inputs: tuple[FloatArray, ...],
+    value: FloatArray,
     delta: float,
     *,
     draws: int,
     rng: np.random.Generator,
     method: BootstrapMethod = "residuals",
     clusters: np.ndarray | None = None,
+    weights: FloatArray | None = None,
 ) -> FloatArray:
-    """``draws`` refits of resampled data, (K, 5) as (A, B, E, α, β), each started from the estimate."""
-    ln_loss = np.log(loss)
-    x_N, y_N = np.log(params) - found.centre[0], np.log(tokens) - found.centre[1]
-    points = len(loss)
+    """``draws`` refits of resampled data, (K, P) as the law defines its constants, each started from the estimate."""
+    law, points = found.law, len(value)
+    ln_inputs_Vn = found.centred(*inputs)
+    base_n = np.ones(points) if weights is None else weights
     if method == "points":
-        targets, weights = ln_loss, resample_points(points, draws, rng, clusters)
+        targets, weight = law.to_response(value), resample_points(points, draws, rng, clusters) * base_n
     else:
-        fitted = ln_loss - found.residuals
-        unknowns = len(CHINCHILLA.NAMES)
-        targets = resample_residuals(fitted, found.residuals, unknowns, draws, rng, clusters)
-        weights = np.ones(points)
-    starts = [found.logs]
+        fitted_n = law.to_response(value) - found.residuals
+        targets = resample_residuals(fitted_n, found.residuals, len(found.free), draws, rng, clusters)
+        weight = base_n
+    starts = [found.free]
+    box = law.box(ln_inputs_Vn, value)
     if points <= _POINTS_THAT_NEED_MORE_STARTS:
-        starts.extend(_spread(found.logs))
-    box = _box(ln_loss)
+        starts.extend(_spread(found, box))
     solutions = [
         solve_huber(
+            law,
             np.repeat(start[None], draws, axis=0),
-            x_N,
-            y_N,
+            ln_inputs_Vn,
             targets,
-            weights,
+            weight,
             delta,
             box,
             iterations=_DRAW_ITERATIONS,
@@ -130,15 +130,13 @@ def draw(
         for start in starts
     ]
     best_K = np.argmin([solution.objective_K for solution in solutions], axis=0)
-    logs_SKP = np.stack([solution.logs_KP for solution in solutions])
-    return _theta(logs_SKP[best_K, np.arange(draws)], found.centre)
+    free_SKP = np.stack([solution.free_KP for solution in solutions])
+    return found.theta_of(free_SKP[best_K, np.arange(draws)])
 
 
-def _spread(logs_P: FloatArray) -> list[FloatArray]:
+def _spread(found: Estimate, box: Box) -> list[FloatArray]:
     """Starts to either side of the estimate: with few points a resample may have its minimum in another basin."""
-    sides = []
-    for factor in (0.5, 1.8):
-        start = logs_P.copy()
-        start[3:] = np.clip(start[3:] * factor, 2 * _SMALLEST_EXPONENT, 0.5 * _LARGEST_EXPONENT)
-        sides.append(start)
-    return sides
+    exponents = np.array([not parameter.log for parameter in found.law.parameters])
+    margin = 0.01 * (box.high - box.low)
+    sides = [np.where(exponents, found.free * factor, found.free) for factor in (0.5, 1.8)]
+    return [np.clip(side, box.low + margin, box.high - margin) for side in sides]

@@ -1,6 +1,6 @@
 """Approach 3 of Hoffmann et al. (2203.15556): one law through all runs, with intervals and a back-test.
 
-    minimise over (A, B, E, α, β)   Σ_i Huber_δ(ln L̂(N_i, D_i) − ln L_i),  δ = 1e-3, the sum
+    minimise over the law's constants   Σ_i Huber_δ(ln L̂(N_i, D_i) − ln L_i),  δ = 1e-3, the sum
 
 as corrected by Besiroglu et al. (2404.10102).
 """
@@ -15,7 +15,7 @@ from scaling.fits.bootstrap import BootstrapMethod, interval_of, residual_scale,
 from scaling.fits.estimate import Estimate, draw, estimate
 from scaling.fits.identifiability import parametric_refusal
 from scaling.laws.chinchilla import CHINCHILLA
-from scaling.laws.law import FloatArray
+from scaling.laws.law import FloatArray, LossLaw
 from scaling.table import Table
 
 __all__ = ["fit_parametric"]
@@ -26,6 +26,7 @@ _WIDE_EXPONENT = 0.6
 def fit_parametric(
     table: Table,
     *,
+    law: LossLaw = CHINCHILLA,
     huber_delta: float = 1e-3,
     bootstrap: int = 1000,
     level: float = 0.9,
@@ -39,31 +40,34 @@ def fit_parametric(
     """
     refusal = parametric_refusal(table.params, table.tokens)
     if refusal is not None:
-        refused = ParametricFit(status="refused", reason=refusal, huber_delta=huber_delta)
+        refused = ParametricFit(status="refused", reason=refusal, law=law.name, huber_delta=huber_delta)
         return refused, (Diagnostic(severity="refusal", code="parametric", message=refusal),)
-    data = table.params, table.tokens, table.loss
-    found = estimate(*data, huber_delta)
-    draws_KP = np.empty((0, len(CHINCHILLA.NAMES)))
+    inputs = table.params, table.tokens
+    found = estimate(law, inputs, table.loss, huber_delta)
+    draws_KP = np.empty((0, len(law.NAMES)))
     if bootstrap:
         rng = np.random.default_rng([seed, 3])
-        clusters = _trunks(table)
-        draws_KP = draw(found, *data, huber_delta, draws=bootstrap, rng=rng, method=method, clusters=clusters)
+        draws_KP = draw(
+            found, inputs, table.loss, huber_delta, draws=bootstrap, rng=rng, method=method, clusters=_trunks(table)
+        )
     model_sd, cuts = model_sd_per_decade(
-        table.params, table.tokens, table.flops, table.loss, huber_delta, np.random.default_rng([seed, 4])
+        law, *inputs, table.flops, table.loss, huber_delta, np.random.default_rng([seed, 4])
     )
-    n_exponent, d_exponent = CHINCHILLA.exponents(found.theta)
-    n_draws, d_draws = CHINCHILLA.exponents(draws_KP)
+    # Where the exponents change with compute they are told at the largest budget fitted.
+    top = float(table.flops.max())
+    n_exponent, d_exponent = law.exponents(found.theta, top)
+    n_draws, d_draws = law.exponents(draws_KP, top)
     fit = ParametricFit(
         status="ok",
-        law=CHINCHILLA.name,
+        law=law.name,
         parameters={
-            name: interval_of(float(found.theta[i]), draws_KP[:, i], level) for i, name in enumerate(CHINCHILLA.NAMES)
+            name: interval_of(float(found.theta[i]), draws_KP[:, i], level) for i, name in enumerate(law.NAMES)
         },
         objective=found.objective,
         n_exponent=interval_of(float(n_exponent), n_draws, level),
         d_exponent=interval_of(float(d_exponent), d_draws, level),
         huber_delta=huber_delta,
-        residual_sd=residual_scale(found.residuals, len(CHINCHILLA.NAMES)),
+        residual_sd=residual_scale(found.residuals, len(law.NAMES)),
         model_sd_per_decade=model_sd,
         draws=stored_draws(draws_KP),
     )
@@ -97,10 +101,15 @@ def _diagnostics(fit: ParametricFit, found: Estimate, draws_KP: FloatArray, cuts
             )
             notes.append(Diagnostic(severity="warning", code="wide-exponent", message=message))
     if len(found.alternatives):
-        alpha, beta = found.alternatives[0][3:]
+        other = found.theta_of(found.alternatives[0])
+        exponents = ", ".join(
+            f"{parameter.name} {value:.3f}"
+            for parameter, value in zip(found.law.parameters, other, strict=True)
+            if not parameter.log
+        )
         message = (
-            f"another optimum fits within 1% as well (alpha {alpha:.3f}, beta {beta:.3f}): the exponents are weakly "
-            "identified; trust the predicted loss before the parameters"
+            f"another optimum fits within 1% as well ({exponents}): the exponents are weakly identified; trust the "
+            "predicted loss before the parameters"
         )
         notes.append(Diagnostic(severity="warning", code="second-optimum", message=message))
     if cuts == 0:

@@ -1,0 +1,41 @@
+"""The laws by name. An outside package adds one through the entry point group ``scaling.laws``."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from importlib.metadata import entry_points
+
+from scaling.errors import UserError
+from scaling.laws.law import Law, LossLaw
+
+__all__ = ["get", "get_loss_law", "names"]
+
+_HOMES = {
+    "chinchilla": "scaling.laws.chinchilla:CHINCHILLA",
+}
+
+
+def names() -> tuple[str, ...]:
+    """Every law that can be asked for, outside packages' too."""
+    return tuple(sorted({*_HOMES, *(point.name for point in entry_points(group="scaling.laws"))}))
+
+
+def get(name: str) -> Law:
+    """The law called ``name``; :class:`UserError` if there is none."""
+    if name in _HOMES:
+        module, _, attribute = _HOMES[name].partition(":")
+        law: Law = getattr(import_module(module), attribute)
+        return law
+    outside = {point.name: point for point in entry_points(group="scaling.laws")}
+    if name in outside:
+        loaded: Law = outside[name].load()
+        return loaded
+    raise UserError(f"law {name!r} is not known; choose one of: {', '.join(names())}")
+
+
+def get_loss_law(name: str) -> LossLaw:
+    """The law called ``name`` if it is one of the loss in parameters and tokens; :class:`UserError` otherwise."""
+    law = get(name)
+    if not isinstance(law, LossLaw):
+        raise UserError(f"law {name!r} is of {', '.join(law.inputs)}: a fit of losses needs one of params and tokens")
+    return law

@@ -2,27 +2,30 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-from scaling.laws.law import FloatArray
+from scaling.laws.law import Box, FloatArray, LossLaw, Parameter
+from scaling.laws.variable_projection import projected_starts
 
-__all__ = ["CHINCHILLA", "NAMES", "Chinchilla"]
+__all__ = ["CHINCHILLA", "Chinchilla"]
 
-NAMES = ("A", "B", "E", "alpha", "beta")
+_SMALLEST_EXPONENT, _LARGEST_EXPONENT = 0.01, 3.0
 
 
 def _split(theta: ArrayLike, other: np.ndarray) -> tuple[FloatArray, ...]:
     """The five columns of theta (..., 5), each with as many trailing axes as ``other`` has."""
     theta_P = np.asarray(theta, dtype=np.float64)
     trailing = (1,) * other.ndim
-    return tuple(theta_P[..., i].reshape(theta_P.shape[:-1] + trailing) for i in range(len(NAMES)))
+    return tuple(theta_P[..., i].reshape(theta_P.shape[:-1] + trailing) for i in range(5))
 
 
 @dataclass(frozen=True)
-class Chinchilla:
+class Chinchilla(LossLaw):
     """L(N, D) = E + A·N^−α + B·D^−β
 
     E is the irreducible loss in nats; A and B scale what a finite model and finite data cost. The optimum under
@@ -30,37 +33,68 @@ class Chinchilla:
     (2203.15556, equation 4).
     """
 
-    name: str = "chinchilla"
-    NAMES: tuple[str, ...] = NAMES
+    name: ClassVar[str] = "chinchilla"
+    formula: ClassVar[str] = "L = E + A·N^−α + B·D^−β"
+    citation: ClassVar[str] = "Hoffmann et al. 2203.15556, equation 2"
+    parameters: ClassVar[tuple[Parameter, ...]] = (
+        Parameter("A"), Parameter("B"), Parameter("E"), Parameter("alpha", log=False), Parameter("beta", log=False),
+    )  # fmt: skip
 
-    def predict(self, theta: ArrayLike, params: ArrayLike, tokens: ArrayLike) -> FloatArray:
-        """Loss in nats a token: theta (..., 5) in the order of ``NAMES``, params and tokens of shape S: (..., *S)."""
-        params_S, tokens_S = np.broadcast_arrays(np.asarray(params, np.float64), np.asarray(tokens, np.float64))
+    def predict(self, theta: ArrayLike, *inputs: ArrayLike) -> FloatArray:
+        params_S, tokens_S = np.broadcast_arrays(*(np.asarray(value, np.float64) for value in inputs))
         A, B, E, alpha, beta = _split(theta, params_S)
         return np.asarray(E + A * params_S**-alpha + B * tokens_S**-beta)
 
-    def log_loss_and_gradient(
-        self, logs: ArrayLike, ln_params: ArrayLike, ln_tokens: ArrayLike
-    ) -> tuple[FloatArray, FloatArray]:
-        """ln L (..., n) and its gradient (..., n, 5) in (a, b, e, α, β), where a = ln A, b = ln B, e = ln E.
-
-        ln L = logsumexp(a − α ln N, b − β ln D, e); with the shares p of the three terms in L the gradient is
-        (p_N, p_D, p_E, −p_N ln N, −p_D ln D). ``logs`` is (..., 5); ``ln_params`` and ``ln_tokens`` are (n,), and may
-        be centred if a and b are meant at the centre.
-        """
-        x_N, y_N = np.asarray(ln_params, np.float64), np.asarray(ln_tokens, np.float64)
-        a, b, e, alpha, beta = _split(logs, x_N)
-        z_n, z_d = a - alpha * x_N, b - beta * y_N
+    def response_and_gradient(self, free: FloatArray, ln_inputs_Vn: FloatArray) -> tuple[FloatArray, FloatArray]:
+        """ln L = logsumexp(a − α ln N, b − β ln D, e), a = ln A, b = ln B, e = ln E; with the shares p of the three
+        terms in L its gradient is (p_N, p_D, p_E, −p_N ln N, −p_D ln D)."""
+        x_n, y_n = ln_inputs_Vn
+        a, b, e, alpha, beta = _split(free, x_n)
+        z_n, z_d = a - alpha * x_n, b - beta * y_n
         top = np.maximum(np.maximum(z_n, z_d), e)
         p_n, p_d, p_e = np.exp(z_n - top), np.exp(z_d - top), np.exp(e - top)
         total = p_n + p_d + p_e
         p_n, p_d, p_e = p_n / total, p_d / total, p_e / total
-        return top + np.log(total), np.stack((p_n, p_d, p_e, -p_n * x_N, -p_d * y_N), axis=-1)
+        return top + np.log(total), np.stack((p_n, p_d, p_e, -p_n * x_n, -p_d * y_n), axis=-1)
+
+    def curvature(
+        self, free_KP: FloatArray, ln_inputs_Vn: FloatArray, jacobian_KnP: FloatArray, psi_Kn: FloatArray
+    ) -> FloatArray:
+        """The Hessian of ln L is Mᵀ(diag p − ppᵀ)M, M the derivatives of the three exponents of the logsumexp."""
+        x_n, y_n = ln_inputs_Vn
+        hessian_KPP = -np.matmul(np.swapaxes(jacobian_KnP, 1, 2) * psi_Kn[:, None, :], jacobian_KnP)
+        share_n_Kn, share_d_Kn = psi_Kn * jacobian_KnP[..., 0], psi_Kn * jacobian_KnP[..., 1]
+        for share_Kn, z_n, i, j in ((share_n_Kn, x_n, 0, 3), (share_d_Kn, y_n, 1, 4)):
+            cross_K = share_Kn @ z_n
+            hessian_KPP[:, i, i] += share_Kn.sum(axis=1)
+            hessian_KPP[:, i, j] -= cross_K
+            hessian_KPP[:, j, i] -= cross_K
+            hessian_KPP[:, j, j] += share_Kn @ (z_n * z_n)
+        hessian_KPP[:, 2, 2] += (psi_Kn * jacobian_KnP[..., 2]).sum(axis=1)
+        return np.asarray(hessian_KPP)
+
+    def uncentred(self, free: FloatArray, centre_V: Sequence[float]) -> FloatArray:
+        moved = np.array(free, dtype=np.float64)
+        moved[..., 0] += moved[..., 3] * centre_V[0]
+        moved[..., 1] += moved[..., 4] * centre_V[1]
+        return moved
+
+    def box(self, ln_inputs_Vn: FloatArray, value_n: FloatArray) -> Box:
+        """Each term is at most e^3 times the loss and at least e^-12 of it; exponents lie within 0.01 to 3."""
+        low, high = float(np.log(value_n).min()), float(np.log(value_n).max())
+        return Box(
+            np.array([low - 12, low - 12, low - 7, _SMALLEST_EXPONENT, _SMALLEST_EXPONENT]),
+            np.array([high + 3, high + 3, low + 0.05, _LARGEST_EXPONENT, _LARGEST_EXPONENT]),
+        )
+
+    def starts(self, ln_inputs_Vn: FloatArray, value_n: FloatArray, count: int) -> FloatArray:
+        x_n, y_n = ln_inputs_Vn
+        return projected_starts(x_n, y_n, np.log(value_n), count)
 
     def optimum(
         self, theta: ArrayLike, flops: ArrayLike, flops_per_param_token: float = 6.0
     ) -> tuple[FloatArray, FloatArray]:
-        """N* and D* at ``flops`` (shape S): each (..., *S). Their product is flops / flops_per_param_token."""
+        """N* and D* at ``flops`` (shape S), in closed form: each (..., *S)."""
         product_S = np.asarray(flops, np.float64) / flops_per_param_token
         A, B, _, alpha, beta = _split(theta, product_S)
         both = alpha + beta
@@ -68,8 +102,8 @@ class Chinchilla:
         ln_params = ln_g + beta / both * np.log(product_S)
         return np.exp(ln_params), np.exp(np.log(product_S) - ln_params)
 
-    def exponents(self, theta: ArrayLike) -> tuple[FloatArray, FloatArray]:
-        """a = β/(α+β) of N* ∝ C^a and b = α/(α+β) of D* ∝ C^b: each (...)."""
+    def exponents(self, theta: ArrayLike, flops: float | None = None) -> tuple[FloatArray, FloatArray]:
+        """a = β/(α+β) of N* ∝ C^a and b = α/(α+β) of D* ∝ C^b: each (...), the same at every compute."""
         theta_P = np.asarray(theta, dtype=np.float64)
         alpha, beta = theta_P[..., 3], theta_P[..., 4]
         return beta / (alpha + beta), alpha / (alpha + beta)

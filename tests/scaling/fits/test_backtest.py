@@ -6,6 +6,7 @@ import pytest
 
 from scaling.fits.backtest import PRIOR_SD_PER_DECADE, compute_cuts, model_sd_per_decade
 from scaling.fits.together import fit_table
+from scaling.laws.chinchilla import CHINCHILLA
 from scaling.prediction import predict
 from scaling.simulation import IsoflopDesign, simulate_isoflop
 
@@ -19,7 +20,8 @@ def _drift(bend: float, seed: int = 0) -> float:
     flops = (6 * runs.params * runs.tokens).to_numpy()
     decades = np.log10(flops / flops.min())
     loss = runs.loss.to_numpy() * np.exp(bend * np.maximum(decades - 1.2, 0) ** 2)
-    return model_sd_per_decade(runs.params.to_numpy(), runs.tokens.to_numpy(), flops, loss, 1e-3, rng)[0]
+    params, tokens = runs.params.to_numpy(), runs.tokens.to_numpy()
+    return model_sd_per_decade(CHINCHILLA, params, tokens, flops, loss, 1e-3, rng)[0]
 
 
 def test_a_truth_that_bends_widens_the_forecast_and_one_that_does_not_stays_near_the_prior() -> None:

@@ -8,9 +8,10 @@ import pytest
 from scipy import optimize
 
 from scaling.fits.estimate import Estimate, draw, estimate
-from scaling.fits.huber import Box, solve_huber, sum_of_huber
+from scaling.fits.huber import solve_huber, sum_of_huber
 from scaling.fits.parametric import fit_parametric
 from scaling.laws.chinchilla import CHINCHILLA
+from scaling.laws.law import Box
 from scaling.simulation import IsoflopDesign, random_small_truth, simulate_isoflop
 from scaling.table import read_table
 
@@ -19,7 +20,7 @@ BESIROGLU_SE = [124.522, 1293.284, 0.02566, 0.01540, 0.02060]
 
 def _estimate(runs: pd.DataFrame) -> tuple[Estimate, tuple[np.ndarray, np.ndarray, np.ndarray]]:
     data = tuple(runs[name].to_numpy() for name in ("n_params", "tokens", "loss"))
-    return estimate(*data, 1e-3), data  # type: ignore[return-value]
+    return estimate(CHINCHILLA, data[:2], data[2], 1e-3), data  # type: ignore[return-value]
 
 
 @pytest.mark.shared
@@ -39,13 +40,13 @@ def test_point_bootstrap_reproduces_besiroglus_standard_errors_in_under_five_sec
     found, (params, tokens, loss) = _estimate(epoch)
     generator = np.random.RandomState(42)
     weights = np.array([np.bincount(generator.choice(240, 240), minlength=240) for _ in range(4000)], dtype=float)
-    x, y = np.log(params) - found.centre[0], np.log(tokens) - found.centre[1]
     box = Box(np.array([-15.0, -15, -8, 0.001, 0.001]), np.array([5.0, 5, 2, 4, 4]))
     started = time.process_time()
-    logs = solve_huber(np.repeat(found.logs[None], 4000, axis=0), x, y, np.log(loss), weights, 1e-3, box).logs_KP
+    starts = np.repeat(found.free[None], 4000, axis=0)
+    centred = found.centred(params, tokens)
+    free = solve_huber(CHINCHILLA, starts, centred, np.log(loss), weights, 1e-3, box).free_KP
     assert time.process_time() - started < 5
-    coefficients = np.exp(logs[:, :2] + logs[:, 3:] * found.centre)
-    draws = np.column_stack((coefficients, np.exp(logs[:, 2]), logs[:, 3:]))
+    draws = found.theta_of(free)
     assert draws.std(axis=0) == pytest.approx(BESIROGLU_SE, rel=5e-3)
 
 
@@ -53,7 +54,7 @@ def test_point_bootstrap_reproduces_besiroglus_standard_errors_in_under_five_sec
 def test_our_point_bootstrap_agrees_with_besiroglus_within_its_own_noise(epoch: pd.DataFrame) -> None:
     """Over seeds the SE of B, whose tail is heavy, ranges within 12%; the others within 5%."""
     found, data = _estimate(epoch)
-    draws = draw(found, *data, 1e-3, draws=4000, rng=np.random.default_rng(0), method="points")
+    draws = draw(found, data[:2], data[2], 1e-3, draws=4000, rng=np.random.default_rng(0), method="points")
     ratio = draws.std(axis=0) / BESIROGLU_SE
     assert ratio == pytest.approx(1, abs=0.15)
     assert ratio[[0, 2, 3, 4]] == pytest.approx(1, abs=0.07)
@@ -63,7 +64,7 @@ def test_our_point_bootstrap_agrees_with_besiroglus_within_its_own_noise(epoch: 
 def test_the_delta_of_the_huber_loss_moves_the_answer_as_measured(epoch: pd.DataFrame) -> None:
     """β 0.365, 0.367, 0.382 and 0.406 as δ goes from 1e-4 to 0.1."""
     data = tuple(epoch[name].to_numpy() for name in ("n_params", "tokens", "loss"))
-    betas = [estimate(*data, delta).theta[4] for delta in (1e-4, 1e-3, 1e-2, 0.1)]
+    betas = [estimate(CHINCHILLA, data[:2], data[2], delta).theta[4] for delta in (1e-4, 1e-3, 1e-2, 0.1)]
     assert betas == pytest.approx([0.365, 0.367, 0.382, 0.406], abs=1.5e-3)
 
 
@@ -74,11 +75,11 @@ def test_no_other_optimiser_goes_lower(seed: int) -> None:
     theta, flops = random_small_truth(rng)
     runs = simulate_isoflop(theta, IsoflopDesign(3, 5, flops), 0.008, rng)
     params, tokens, loss = (runs[name].to_numpy() for name in ("params", "tokens", "loss"))
-    found = estimate(params, tokens, loss, 1e-3)
-    x, y = np.log(params) - found.centre[0], np.log(tokens) - found.centre[1]
+    found = estimate(CHINCHILLA, (params, tokens), loss, 1e-3)
+    centred = found.centred(params, tokens)
 
     def objective(logs: np.ndarray) -> tuple[float, np.ndarray]:
-        value, gradient = CHINCHILLA.log_loss_and_gradient(logs, x, y)
+        value, gradient = CHINCHILLA.response_and_gradient(logs, centred)
         residual = value - np.log(loss)
         return float(sum_of_huber(residual, 1e-3)) * 1e4, gradient.T @ np.clip(residual, -1e-3, 1e-3) * 1e4
 
@@ -91,7 +92,7 @@ def test_no_other_optimiser_goes_lower(seed: int) -> None:
 def test_noiseless_runs_give_back_the_truth(laptop_study: tuple[np.ndarray, pd.DataFrame]) -> None:
     theta, runs = laptop_study
     loss = CHINCHILLA.predict(theta, runs["params"], runs["tokens"])
-    found = estimate(runs["params"].to_numpy(), runs["tokens"].to_numpy(), loss, 1e-3)
+    found = estimate(CHINCHILLA, (runs["params"].to_numpy(), runs["tokens"].to_numpy()), loss, 1e-3)
     assert found.theta == pytest.approx(theta, rel=1e-4)
 
 
