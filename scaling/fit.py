@@ -5,7 +5,8 @@ Results live here, apart from the algorithms in ``scaling.fits``, so that a save
 
 from __future__ import annotations
 
-from typing import Literal
+import json
+from typing import Any, Literal
 
 from pydantic import Field
 
@@ -32,9 +33,13 @@ class RejectedRow(Record):
 
 
 class ObservationCounts(Record):
+    """How many rows there were, which could not be used, and how parameters and FLOPs were counted in the others."""
+
     rows: int
     used: int
     rejected: tuple[RejectedRow, ...] = ()
+    params_convention: ParamsConvention
+    flops_convention: FlopsConvention
 
 
 class ParametricFit(Record):
@@ -121,10 +126,8 @@ class FittedRange(Record):
 class Fit(Record):
     """The answer of ``scaling fit``; its JSON is a contract."""
 
-    schema_version: int = 1
+    schema_version: int = 2
     observations: ObservationCounts
-    params_convention: ParamsConvention
-    flops_convention: FlopsConvention
     flops_per_param_token: float = Field(
         default=6.0, description="c of C = c N D: 6 under 6nd, else the median of flops / (N D) over the fitted runs"
     )
@@ -138,9 +141,23 @@ class Fit(Record):
     seconds: float = 0.0
 
     @property
+    def params_convention(self) -> ParamsConvention:
+        return self.observations.params_convention
+
+    @property
+    def flops_convention(self) -> FlopsConvention:
+        return self.observations.flops_convention
+
+    @property
     def key(self) -> str:
         """SHA-256 of everything but how long it took."""
         return content_hash(self.model_dump(mode="json", exclude={"seconds"}))
+
+    def answer(self) -> dict[str, Any]:
+        """What ``scaling fit --json`` prints: everything but the draws, as JSON values; never NaN."""
+        resampled = {name: {"draws"} for name, part in self if isinstance(part, Record) and hasattr(part, "draws")}
+        answer: dict[str, Any] = json.loads(self.model_dump_json(exclude=resampled))
+        return answer
 
     def summary(self) -> str:
         """The fit as a page of text: what was fitted, both approaches with their intervals, and what to know."""

@@ -52,12 +52,18 @@ class Table:
     labels: pd.DataFrame = field(repr=False)
     """The study's own columns that are present (run_key, trunk_key, bits_per_byte, budget, …), one row a used run."""
     counts: ObservationCounts
-    params_convention: ParamsConvention
-    flops_convention: FlopsConvention
     diagnostics: tuple[Diagnostic, ...] = ()
 
     def __len__(self) -> int:
         return len(self.loss)
+
+    @property
+    def params_convention(self) -> ParamsConvention:
+        return self.counts.params_convention
+
+    @property
+    def flops_convention(self) -> FlopsConvention:
+        return self.counts.flops_convention
 
     @property
     def flops_per_param_token(self) -> float:
@@ -296,7 +302,13 @@ def read_table(
     )
     keep = ~left_out
     keep[[row - 1 for row in reasons]] = False
-    counts = ObservationCounts(rows=len(frame), used=int(keep.sum()), rejected=rejected)
+    counts = ObservationCounts(
+        rows=len(frame),
+        used=int(keep.sum()),
+        rejected=rejected,
+        params_convention=params_convention,
+        flops_convention=convention,
+    )
     if not keep.any():
         first = f"; row {rejected[0].row}: {rejected[0].reason}" if rejected else ""
         raise UserError(f"none of the {len(frame)} rows can be fitted{first}; give runs with params, tokens and a loss")
@@ -304,14 +316,4 @@ def read_table(
     order = np.lexsort((arrays[3], arrays[1], arrays[0], arrays[2]))
     params, tokens, flops, loss = (array[order] for array in arrays)
     labels = frame.loc[keep, [name for name in _LABELS if name in frame.columns]].iloc[order].reset_index(drop=True)
-    return Table(
-        params,
-        tokens,
-        flops,
-        loss,
-        labels,
-        counts,
-        params_convention,
-        convention,
-        (*diagnostics, *notes, *_loss_unit(loss)),
-    )
+    return Table(params, tokens, flops, loss, labels, counts, (*diagnostics, *notes, *_loss_unit(loss)))

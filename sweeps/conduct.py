@@ -77,12 +77,11 @@ class StudyResult:
 
     def summary(self) -> dict[str, Any]:
         """The answers as one JSON object: what ``scaling run --json`` prints."""
-        draws = {"parametric": {"draws"}, "isoflop": {"draws"}}
         return {
             "study": self.study.name,
             "runs": len(self.observations),
             "failed": [{"run_key": run.key, "label": run.label, "error": run.error} for run in self.failed],
-            "fit": self.fit.model_dump(mode="json", exclude=draws),
+            "fit": self.fit.answer(),
             "forecast": self.forecast and self.forecast.model_dump(mode="json"),
             "outcome": self.outcome and self.outcome.model_dump(mode="json"),
             "recommendation": self.recommendation and self.recommendation.model_dump(mode="json"),

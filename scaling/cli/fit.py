@@ -26,7 +26,7 @@ def fit(
     law: Annotated[str, typer.Option(help="The parametric law.")] = "chinchilla",
     method: Annotated[str, typer.Option(help="all, parametric or isoflop.")] = "all",
     huber_delta: Annotated[float, typer.Option(help="Where the Huber loss turns linear, in log loss.")] = 1e-3,
-    bootstrap: Annotated[int, typer.Option(min=0, max=100_000, help="Resamples.")] = 1000,
+    bootstrap: Annotated[int, typer.Option(min=0, max=100_000, help="Resamples; 0 for no intervals.")] = 4000,
     level: Annotated[float, typer.Option(help="Level of every interval.")] = 0.9,
     out: Annotated[
         Path | None, typer.Option(metavar="FIT.json", help="Keep the fit, for predict and recommend.")
@@ -59,7 +59,7 @@ def fit(
     if out is not None:
         _write(out, made.model_dump_json(indent=2))
     if as_json:
-        print_json(made.model_dump(mode="json", exclude={"parametric": {"draws"}, "isoflop": {"draws"}}))
+        print_json(made.answer())
     else:
         typer.echo(made.summary())
     if made.parametric.status == made.isoflop.status == "refused":

@@ -119,8 +119,6 @@ def fit_table(
     apart = disagreement(parametric.n_exponent, isoflop.n_exponent)
     return Fit(
         observations=table.counts,
-        params_convention=table.params_convention,
-        flops_convention=table.flops_convention,
         flops_per_param_token=table.flops_per_param_token,
         fitted_range=FittedRange(
             params=_range(table.params),

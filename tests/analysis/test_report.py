@@ -19,7 +19,7 @@ from analysis.offline_page import embedded_json
 from analysis.report import report_html, write_report
 from analysis.study_view import StudyView, empty_curves
 from analysis.verdict import forecast_sentence, verdict
-from scaling.fit import ObservationCounts, RejectedRow
+from scaling.fit import RejectedRow
 from scaling.fits.together import fit_table
 
 from .conftest import simulate
@@ -126,7 +126,8 @@ def test_names_cannot_become_markup(make_view: Callable[..., StudyView]) -> None
     evil = "<script>alert(1)</script>"
     observations = make_view().observations.assign(status="finished")
     observations["run_key"] = [f"<i>{i}</i>" for i in range(len(observations))]
-    counts = ObservationCounts(rows=21, used=20, rejected=(RejectedRow(row=1, reason=evil),))
+    known = make_view().fit.observations
+    counts = known.model_copy(update={"rejected": (RejectedRow(row=1, reason=evil),)})
     view = make_view(
         name=evil, question=evil, corpus=evil, machine=evil, notes=(evil,), observations=observations,
         curves=empty_curves(), reproduce_command=evil, verdict=evil, fit=make_view().fit.model_copy(
@@ -147,11 +148,8 @@ def test_json_inside_a_page_cannot_close_its_element() -> None:
 
 
 def test_refusals_and_rejected_rows_are_told(view: StudyView) -> None:
-    fit = refused(view.fit, "parametric", "isoflop").model_copy(
-        update={
-            "observations": ObservationCounts(rows=3, used=2, rejected=(RejectedRow(row=3, reason="loss is empty"),))
-        }
-    )
+    counts = view.fit.observations.model_copy(update={"rejected": (RejectedRow(row=3, reason="loss is empty"),)})
+    fit = refused(view.fit, "parametric", "isoflop").model_copy(update={"observations": counts})
     text = Page(report_html(dataclasses.replace(view, fit=fit, recommendation=None, forecast=None, outcome=None))).text
     assert "every run has 20 tokens a parameter" in text
     assert "no budget has four sizes" in text

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import resource
 import subprocess
 import sys
@@ -11,14 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from .conftest import scaling
+
 COMMANDS = ("plan", "run", "sweep", "status", "fit", "predict", "recommend", "report", "ui")
-
-
-def scaling(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "scaling.cli.main", *arguments], cwd=cwd, capture_output=True, text=True, timeout=120,
-        env=os.environ | {"COLUMNS": "120"},
-    )  # fmt: skip
 
 
 def test_help_answers_in_under_a_third_of_a_second_of_cpu_time(tmp_path: Path) -> None:

@@ -16,6 +16,11 @@ BESIROGLU = np.array([482.01, 2085.43, 1.81686, 0.34781, 0.36585])
 """A, B, E, alpha, beta of 2404.10102."""
 
 
+def counted_as(fit: Fit, **conventions: str) -> Fit:
+    """The same numbers said to be counted under other conventions (params_convention, flops_convention)."""
+    return fit.model_copy(update={"observations": fit.observations.model_copy(update=conventions)})
+
+
 @pytest.fixture(scope="session")
 def lab_truth() -> np.ndarray:
     return BESIROGLU

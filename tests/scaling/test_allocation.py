@@ -16,6 +16,8 @@ from scaling.fit import Fit, IsoflopFit, ParametricFit
 from scaling.laws.chinchilla import CHINCHILLA
 from scaling.shape import ModelShape
 
+from .conftest import counted_as
+
 
 def _without(fit: Fit, *parts: str) -> Fit:
     refused = {
@@ -109,7 +111,7 @@ def _family(vocabulary: int = 1024, context: int = 128, tied: bool = True) -> ob
 
 @pytest.mark.parametrize(("around", "context"), [(1e5, 128), (1e8, 2048), (7e10, 8192)])
 def test_exact_accounting_is_the_shapes_own_cost(lab_fit: Fit, around: float, context: int) -> None:
-    fit = lab_fit.model_copy(update={"flops_convention": "exact"})
+    fit = counted_as(lab_fit, flops_convention="exact")
     accounting = Accounting(fit, _family(context=context), around)  # type: ignore[arg-type]
     for total in np.geomspace(around / 100, around * 100, 30):
         try:
@@ -132,7 +134,7 @@ def test_under_6nd_a_token_costs_six_n_whatever_the_shape(lab_fit: Fit) -> None:
 
 @pytest.mark.parametrize("convention", ["nonembedding", "with-head", "total"])
 def test_a_size_counted_one_way_is_found_again_as_a_total(lab_fit: Fit, convention: str) -> None:
-    fit = lab_fit.model_copy(update={"params_convention": convention})
+    fit = counted_as(lab_fit, params_convention=convention)
     accounting = Accounting(fit, _family(vocabulary=32_000, tied=False), 1e9)  # type: ignore[arg-type]
     shape = llama.shape_for(5e8, vocabulary=32_000, context=128, tied=False)
     counts = architectures.get("llama").count_parameters(shape)
@@ -140,7 +142,7 @@ def test_a_size_counted_one_way_is_found_again_as_a_total(lab_fit: Fit, conventi
 
 
 def test_beyond_the_sampled_sizes_cost_grows_with_n(lab_fit: Fit) -> None:
-    fit = lab_fit.model_copy(update={"flops_convention": "exact"})
+    fit = counted_as(lab_fit, flops_convention="exact")
     accounting = Accounting(fit, _family(), 1e6)  # type: ignore[arg-type]
     assert accounting.flops_per_token(1e13) == pytest.approx(100 * accounting.flops_per_token(1e11))
 
@@ -158,7 +160,7 @@ def test_attention_makes_a_large_models_token_dearer_than_six_n(lab_fit: Fit) ->
     shape = llama.shape_for(70e9, vocabulary=128_256, context=8192, tied=False)
     share = llama.training_flops_per_token(shape) / (6 * llama.count_parameters(shape).total) - 1
     assert share == pytest.approx(0.12, abs=0.01)
-    fit = lab_fit.model_copy(update={"flops_convention": "exact"})
+    fit = counted_as(lab_fit, flops_convention="exact")
     accounting = Accounting(fit, _family(128_256, 8192, False), 7e10)  # type: ignore[arg-type]
     dear = allocate(fit, 1e24, flops_per_token=accounting.flops_per_token)
     plain = allocate(lab_fit, 1e24)

@@ -18,9 +18,11 @@ from scaling.recommend import StudyContext, recommend
 from scaling.recommendation import Recommendation
 from scaling.record import Interval
 
+from .conftest import counted_as
+
 
 def _exact(fit: Fit) -> Fit:
-    return fit.model_copy(update={"flops_convention": "exact"})
+    return counted_as(fit, flops_convention="exact")
 
 
 def test_the_recommended_run_recovers_the_truth_at_a_hundred_times_the_sweep(
@@ -208,7 +210,7 @@ def test_a_target_smaller_than_the_family_is_refused(laptop_fit: Fit, study_cont
 
 @pytest.mark.parametrize("convention", ["nonembedding", "with-head"])
 def test_a_fit_in_other_parameters_still_gives_a_shape_of_that_size(lab_fit: Fit, convention: str) -> None:
-    made = recommend(lab_fit.model_copy(update={"params_convention": convention}), flops=1e20)
+    made = recommend(counted_as(lab_fit, params_convention=convention), flops=1e20)
     counts = architectures.get("llama").count_parameters(made.shape)
     by_name = {"nonembedding": counts.nonembedding, "with-head": counts.with_head}
     assert by_name[convention] == pytest.approx(made.params.estimate, rel=0.15)

@@ -10,6 +10,8 @@ from scaling.recommend import StudyContext, recommend
 from scaling.recommendation import Recommendation
 from scaling.recommendation_page import page
 
+from .conftest import counted_as
+
 
 @pytest.fixture(scope="module")
 def pages(lab_fit: Fit, laptop_fit: Fit, study_context: StudyContext) -> dict[str, tuple[Recommendation, str]]:
@@ -19,7 +21,7 @@ def pages(lab_fit: Fit, laptop_fit: Fit, study_context: StudyContext) -> dict[st
         "inside": recommend(lab_fit, flops=1e19),
         "advice": recommend(lab_fit, gpus=64, days=7, accelerator="h100", study="web-ladder"),
         "illustration": recommend(
-            laptop_fit.model_copy(update={"flops_convention": "exact"}),
+            counted_as(laptop_fit, flops_convention="exact"),
             gpus=1024,
             days=27,
             study="quickstart",
