@@ -225,7 +225,8 @@ def _flops(
             )
         return estimated, "6nd", []
     given = _numbers(frame[column])
-    known = usable & np.isfinite(given) & (given > 0) & np.isfinite(estimated) & (estimated > 0)
+    # Beyond what a count can be, the ratio of the two would overflow.
+    known = usable & (given > 0) & (given <= _LARGEST_COUNT) & (estimated >= 1) & np.isfinite(estimated)
     if convention == "exact" or not known.any():
         return given, "exact", []
     ratio = given[known] / estimated[known]

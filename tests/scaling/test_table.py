@@ -151,6 +151,7 @@ malformed = st.one_of(
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(malformed)
 @example(b"params,tokens,loss,flops\n" + b"\n".join(b"%d,%d,3.%d," % (i, 7**i, i) for i in range(1, 9)))
+@example(b"params,tokens,loss,flops\n1,1e-320,3,1e29\n")
 @example(b"params,tokens,loss\n" + b"\n".join(b"1e%d,1e%d,3.0" % (i, 30 - i) for i in range(1, 29)))
 def test_malformed_tables_are_fitted_or_refused_but_never_a_traceback(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "runs.csv"
