@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import re
+from collections.abc import Callable
 from importlib import resources
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -11,7 +12,9 @@ from typing import Annotated, Any, Literal
 import yaml
 from pydantic import Field, StringConstraints, ValidationError, field_validator, model_validator
 
+from scaling import architectures
 from scaling.errors import UserError
+from scaling.hardware import accelerator
 from scaling.record import Record
 
 __all__ = ["Study", "load_study", "study_template"]
@@ -186,19 +189,29 @@ def load_study(path: Path) -> Study:
         study = Study.model_validate(data)
     except ValidationError as error:
         raise UserError(_explain(error, path, lines)) from None
-    _check_source(study, path, lines)
+    _check_names(study, path, lines)
     return study
 
 
-def _check_source(study: Study, path: Path, lines: dict[tuple[str, ...], int]) -> None:
-    """A relative corpus is looked for from the current folder, as every command-line argument is."""
+def _check_names(study: Study, path: Path, lines: dict[tuple[str, ...], int]) -> None:
+    """What the study names must exist before anything runs: a wrong accelerator would else show after the last run.
+
+    A relative corpus is looked for from the current folder, as every command-line argument is.
+    """
     from trainer.data.source import open_source
 
-    try:
-        open_source(study.corpus.source, study.corpus.text_key)
-    except UserError as error:
-        line = lines.get(("corpus", "source"), lines.get(("corpus",), 1))
-        raise UserError(f"{path}:{line}  corpus.source: {error}") from None
+    device = study.question.accelerator
+    named: dict[tuple[str, str], Callable[[], object]] = {
+        ("question", "accelerator"): lambda: device and accelerator(device),
+        ("corpus", "source"): lambda: open_source(study.corpus.source, study.corpus.text_key),
+        ("model", "architecture"): lambda: architectures.get(study.model.architecture),
+    }
+    for field, look_up in named.items():
+        try:
+            look_up()
+        except UserError as error:
+            line = lines.get(field, lines.get(field[:1], 1))
+            raise UserError(f"{path}:{line}  {'.'.join(field)}: {error}") from None
 
 
 def _lines(node: yaml.Node | None, prefix: tuple[str, ...] = ()) -> dict[tuple[str, ...], int]:
