@@ -5,14 +5,24 @@ from __future__ import annotations
 import tomllib
 from functools import cache
 from importlib import resources
-from typing import Any
+from typing import Any, overload
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from scaling.laws.chinchilla import CHINCHILLA
+from scaling.laws.law import FloatArray
 from scaling.record import Record
 
-__all__ = ["PublishedOptimum", "kaplan_total", "optimum", "published_optima", "published_table"]
+__all__ = [
+    "PublishedOptimum",
+    "chinchilla_constants",
+    "kaplan_total",
+    "optimal_params",
+    "optimum",
+    "published_optima",
+    "published_table",
+]
 
 _PF_DAY = 1e15 * 86_400
 """FLOPs of a petaflop/s-day, Kaplan's unit of compute."""
@@ -50,26 +60,46 @@ def optimum(key: str, flops: float) -> PublishedOptimum:
 def published_optima(flops: float) -> tuple[PublishedOptimum, ...]:
     """Every published law's compute-optimal run at ``flops``."""
     table = published_table()
-    found = [_placed(law, _chinchilla_params(law, flops), flops) for law in table["chinchilla"]]
-    found += [_placed(law, _kaplan_params(law, flops), flops) for law in table["kaplan"]]
-    found += [_placed(law, float(np.sqrt(flops / 6 / law["tokens_per_param"])), flops) for law in table["rule"]]
-    return tuple(found)
+    laws = [*table["chinchilla"], *table["kaplan"], *table["rule"]]
+    return tuple(_placed(law, float(optimal_params(law["key"], flops)), flops) for law in laws)
 
 
-def kaplan_total(nonembedding: float, omega: float = 47_491.0) -> float:
+def optimal_params(key: str, flops: ArrayLike) -> FloatArray:
+    """N*, total parameters, under the law ``key`` at ``flops`` of any shape, C = 6 N D; ``KeyError`` if unknown."""
+    table, flops_S = published_table(), np.asarray(flops, dtype=np.float64)
+    constants = chinchilla_constants(key)
+    if constants is not None:
+        return CHINCHILLA.optimum(constants, flops_S)[0]
+    for law in table["kaplan"]:
+        if law["key"] == key:
+            nonembedding_S = law["n_at_pf_day"] * (flops_S / _PF_DAY) ** law["n_exponent"]
+            return np.asarray(kaplan_total(nonembedding_S, law["omega"]))
+    for law in table["rule"]:
+        if law["key"] == key:
+            return np.asarray(np.sqrt(flops_S / 6 / law["tokens_per_param"]))
+    raise KeyError(key)
+
+
+def chinchilla_constants(key: str) -> FloatArray | None:
+    """A, B, E, α, β (5,) of the published law ``key``; None if it is not of Chinchilla's form."""
+    for law in published_table()["chinchilla"]:
+        if law["key"] == key:
+            logs = np.array([law["ln_a"], law["ln_b"], law["ln_e"]])
+            return np.array([*np.exp(logs), law["alpha"], law["beta"]])
+    return None
+
+
+@overload
+def kaplan_total(nonembedding: float, omega: float = ...) -> float: ...
+
+
+@overload
+def kaplan_total(nonembedding: FloatArray, omega: float = ...) -> FloatArray: ...
+
+
+def kaplan_total(nonembedding: float | FloatArray, omega: float = 47_491.0) -> float | FloatArray:
     """Total parameters of a model of ``nonembedding``: N + ω N^(1/3) (Pearce & Song 2406.12907)."""
-    return float(nonembedding + omega * nonembedding ** (1 / 3))
-
-
-def _chinchilla_params(law: dict[str, Any], flops: float) -> float:
-    theta = (np.exp(law["ln_a"]), np.exp(law["ln_b"]), np.exp(law["ln_e"]), law["alpha"], law["beta"])
-    params, _ = CHINCHILLA.optimum(theta, flops)
-    return float(params)
-
-
-def _kaplan_params(law: dict[str, Any], flops: float) -> float:
-    nonembedding = law["n_at_pf_day"] * (flops / _PF_DAY) ** law["n_exponent"]
-    return kaplan_total(nonembedding, law["omega"])
+    return nonembedding + omega * nonembedding ** (1 / 3)
 
 
 def _placed(law: dict[str, Any], params: float, flops: float) -> PublishedOptimum:

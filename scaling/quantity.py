@@ -6,7 +6,7 @@ import math
 
 from scaling.record import Interval
 
-__all__ = ["format_count", "format_duration", "format_flops", "format_interval", "format_usd"]
+__all__ = ["format_count", "format_duration", "format_flops", "format_interval", "format_percent", "format_usd"]
 
 _SUFFIXES = ((1e12, "T"), (1e9, "B"), (1e6, "M"), (1e3, "k"))
 
@@ -32,6 +32,14 @@ def format_interval(interval: Interval, digits: int = 3) -> str:
     """``72B [57B, 91B]``; an open side is shown as ``?``."""
     low, high = (("?" if bound is None else format_count(bound, digits)) for bound in (interval.low, interval.high))
     return f"{format_count(interval.estimate, digits)} [{low}, {high}]"
+
+
+def format_percent(interval: Interval, digits: int = 1) -> str:
+    """A share as ``12.3% [10.1%, 15.0%]``; an open side is shown as ``?``, and an interval open on both not at all."""
+    if interval.low is None and interval.high is None:
+        return f"{interval.estimate:.{digits}%}"
+    low, high = ("?" if bound is None else f"{bound:.{digits}%}" for bound in (interval.low, interval.high))
+    return f"{interval.estimate:.{digits}%} [{low}, {high}]"
 
 
 def format_usd(value: float) -> str:

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import typer
 
-from scaling.cli import fit, plan, predict, recommend, report, run, status, study, sweep, ui
+from scaling.cli import allocate, fit, plan, predict, recommend, report, run, status, study, sweep, ui
 from scaling.errors import UserError
 
 __all__ = ["app", "main"]
@@ -34,6 +34,7 @@ app.command("sweep")(sweep.sweep)
 app.command("status")(status.status)
 app.command("fit")(fit.fit)
 app.command("predict")(predict.predict)
+app.command("allocate")(allocate.allocate)
 app.command("recommend")(recommend.recommend)
 app.command("report")(report.report)
 app.command("ui")(ui.ui)

@@ -12,7 +12,7 @@ import pytest
 
 from .conftest import scaling
 
-COMMANDS = ("plan", "run", "sweep", "status", "fit", "predict", "recommend", "report", "ui")
+COMMANDS = ("plan", "run", "sweep", "status", "fit", "predict", "allocate", "recommend", "report", "ui")
 
 
 def test_help_answers_in_under_a_third_of_a_second_of_cpu_time(tmp_path: Path) -> None:
@@ -55,6 +55,7 @@ def test_study_new_writes_a_study_and_never_over_one(tmp_path: Path) -> None:
         (("study", "new", "../evil"), "NAME is '../evil'"),
         (("fit", "missing.csv"), "missing.csv"),
         (("predict", "missing.json", "--flops", "1e20"), "missing.json"),
+        (("allocate", "missing.json", "--flops", "1e20"), "missing.json"),
         (("recommend", "missing.json", "--flops", "1e20"), "missing.json"),
     ],
 )
@@ -96,6 +97,12 @@ def test_own_runs_are_fitted_predicted_and_recommended_from_without_a_study(tmp_
     predicted = scaling("predict", "fit.json", "--flops", "1e21", "--json", cwd=tmp_path)
     forecast = json.loads(predicted.stdout)
     assert forecast["loss"]["low"] < forecast["loss"]["estimate"] < forecast["loss"]["high"]
+    allocated = scaling("allocate", "fit.json", "--flops", "1e21", "--shrink", "3", "--serve-tokens", "1e12", "--json",
+                        cwd=tmp_path)  # fmt: skip
+    assert allocated.returncode == 0, allocated.stderr
+    places = json.loads(allocated.stdout)
+    assert places["shrunk"]["params"]["estimate"] < places["serving"]["params"]["estimate"]
+    assert places["serving"]["params"]["estimate"] < places["optimum"]["params"]["estimate"]
     recommended = scaling(
         "recommend", "fit.json", "--gpus", "64", "--days", "7", "--gpu", "h100", "--json", cwd=tmp_path
     )
