@@ -10,6 +10,7 @@ from scaling.errors import UserError
 from scaling.fit import Fit, IsoflopFit, ParametricFit
 from scaling.laws.chinchilla import CHINCHILLA
 
+
 def _without(fit: Fit, *parts: str) -> Fit:
     refused = {
         "parametric": ParametricFit(status="refused", reason="every run has 20 tokens a parameter"),
