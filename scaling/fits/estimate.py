@@ -8,10 +8,12 @@ Shapes: n points, V inputs of the law, P constants, K draws.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 
+from scaling.errors import UserError
 from scaling.fits.bootstrap import BootstrapMethod, resample_points, resample_residuals
 from scaling.fits.huber import solve_huber, sum_of_huber
 from scaling.laws.law import Box, FloatArray, Law
@@ -37,10 +39,17 @@ class Estimate:
     residuals: FloatArray
     """Response less fitted response, (n,): ln L − ln L̂ for a law of loss."""
     at_bound: tuple[str, ...]
+    box: Box
+    """Where ``free`` was searched; constants held fixed have equal bounds."""
     centre: tuple[float, ...]
-    """Mean of the logarithm of each input (zeros where the law does not centre)."""
+    """What was taken from the logarithm of each input."""
     alternatives: FloatArray
     """Another local minimum within 1% of the objective, in searched coordinates (0 or 1, P)."""
+
+    @property
+    def unknowns(self) -> int:
+        """How many constants were fitted: those that no bounds hold fixed."""
+        return int((self.box.low < self.box.high).sum())
 
     def centred(self, *inputs: FloatArray) -> FloatArray:
         """Logarithms of inputs, (n,) each, as the searched coordinates mean them: (V, n)."""
@@ -52,30 +61,53 @@ class Estimate:
 
 
 def _bounds_met(law: Law, free_P: FloatArray, box: Box) -> tuple[str, ...]:
-    met = (free_P <= box.low + 1e-9) | (free_P >= box.high - 1e-9)
+    met = ((free_P <= box.low + 1e-9) | (free_P >= box.high - 1e-9)) & (box.low < box.high)
     return tuple(name for name, hit in zip(law.NAMES, met, strict=True) if hit)
 
 
+def _held(law: Law, fixed: Mapping[str, float], centre: tuple[float, ...]) -> FloatArray:
+    """The searched coordinates of the constants in ``fixed``, (P,), NaN where the constant is free."""
+    theta_P = np.array([fixed.get(name, np.nan) for name in law.NAMES])
+    held_P = law.uncentred(law.free_of(theta_P), tuple(-shift for shift in centre))
+    for i in np.flatnonzero(np.isnan(held_P) & ~np.isnan(theta_P)):
+        others = ", ".join(name for name in law.NAMES if name not in fixed)
+        raise UserError(
+            f"{law.NAMES[i]} of {law.name} can't be held alone: its unit depends on a constant that is free "
+            f"({others}); hold the exponent too"
+        )
+    return held_P
+
+
 def estimate(
-    law: Law, inputs: tuple[FloatArray, ...], value: FloatArray, delta: float, *, weights: FloatArray | None = None
+    law: Law,
+    inputs: tuple[FloatArray, ...],
+    value: FloatArray,
+    delta: float,
+    *,
+    weights: FloatArray | None = None,
+    fixed: Mapping[str, float] | None = None,
 ) -> Estimate:
     """Minimise Σ w Huber_δ(response − fitted response) over all points, from many starts.
 
-    ``inputs`` are the law's own, (n,) each; ``value`` (n,) what it predicts; ``weights`` (n,), 1 by default.
+    ``inputs`` are the law's own, (n,) each; ``value`` (n,) what it predicts; ``weights`` (n,), 1 by default; ``fixed``
+    holds constants by name at a value; :class:`UserError` if it holds one whose unit depends on a free one.
     """
     ln_inputs_Vn = np.log(np.stack(inputs))
-    centre = tuple(float(mean) for mean in ln_inputs_Vn.mean(axis=1)) if law.centres else (0.0,) * len(inputs)
+    centre = tuple(float(shift) for shift in law.centre(ln_inputs_Vn))
     ln_inputs_Vn = ln_inputs_Vn - np.array(centre)[:, None]
+    held_P = _held(law, fixed or {}, centre)
     weight_n = np.ones(len(value)) if weights is None else weights
     target_n = law.to_response(value)
     box = law.box(ln_inputs_Vn, value)
+    box = Box(np.where(np.isnan(held_P), box.low, held_P), np.where(np.isnan(held_P), box.high, held_P))
     starts = law.starts(ln_inputs_Vn, value, _STARTS)
     solution = solve_huber(law, starts, ln_inputs_Vn, target_n, weight_n, delta, box)
     order = np.argsort(solution.objective_K, kind="stable")
     best = solution.free_KP[order[0]]
     fitted_n, _ = law.response_and_gradient(best, ln_inputs_Vn)
     near = solution.free_KP[order[solution.objective_K[order] < 1.01 * solution.objective_K[order[0]]]]
-    distinct = [row for row in near if np.abs(row - best).max() > 0.05][:1]
+    searched = box.low < box.high
+    distinct = [row for row in near if np.abs(row[searched] - best[searched]).max(initial=0.0) > 0.05][:1]
     residuals = target_n - fitted_n
     return Estimate(
         law=law,
@@ -84,6 +116,7 @@ def estimate(
         objective=float(solution.objective_K[order[0]] if weights is not None else sum_of_huber(residuals, delta)),
         residuals=residuals,
         at_bound=_bounds_met(law, best, box),
+        box=box,
         centre=centre,
         alternatives=np.array(distinct).reshape(-1, len(best)),
     )
@@ -109,10 +142,10 @@ def draw(
         targets, weight = law.to_response(value), resample_points(points, draws, rng, clusters) * base_n
     else:
         fitted_n = law.to_response(value) - found.residuals
-        targets = resample_residuals(fitted_n, found.residuals, len(found.free), draws, rng, clusters)
+        targets = resample_residuals(fitted_n, found.residuals, found.unknowns, draws, rng, clusters)
         weight = base_n
     starts = [found.free]
-    box = law.box(ln_inputs_Vn, value)
+    box = found.box
     if points <= _POINTS_THAT_NEED_MORE_STARTS:
         starts.extend(_spread(found, box))
     solutions = [
@@ -137,6 +170,7 @@ def draw(
 def _spread(found: Estimate, box: Box) -> list[FloatArray]:
     """Starts to either side of the estimate: with few points a resample may have its minimum in another basin."""
     exponents = np.array([not parameter.log for parameter in found.law.parameters])
-    margin = 0.01 * (box.high - box.low)
+    searched, margin = box.low < box.high, np.zeros(len(box.low))
+    margin[searched] = 0.01 * (box.high[searched] - box.low[searched])
     sides = [np.where(exponents, found.free * factor, found.free) for factor in (0.5, 1.8)]
     return [np.clip(side, box.low + margin, box.high - margin) for side in sides]

@@ -108,6 +108,11 @@ class Law(ABC):
         """Whether the law says how its constants change when its inputs are rescaled (it defines ``uncentred``)."""
         return type(self).uncentred is not Law.uncentred
 
+    def centre(self, ln_inputs_Vn: FloatArray) -> FloatArray:
+        """What is taken from the logarithms of the inputs before a fit, (V,): their means, or zeros if the law does not
+        centre. Laws whose inputs must be rescaled together (tokens and unique tokens) say so here."""
+        return np.asarray(ln_inputs_Vn.mean(axis=1) if self.centres else np.zeros(len(ln_inputs_Vn)))
+
     def to_response(self, value: ArrayLike) -> FloatArray:
         value = np.asarray(value, dtype=np.float64)
         return np.asarray(np.log(value) if self.response == "log" else value)
