@@ -6,7 +6,7 @@ from pydantic import Field, model_validator
 
 from scaling.record import Record
 
-__all__ = ["ModelShape", "ParameterCounts"]
+__all__ = ["ForwardFlops", "ModelShape", "ParameterCounts"]
 
 
 class ParameterCounts(Record):
@@ -20,6 +20,24 @@ class ParameterCounts(Record):
     total: int
     nonembedding: int
     with_head: int
+
+
+class ForwardFlops(Record):
+    """FLOPs of one token's forward pass, two for each multiply-add, by where they go. The look-up of the embedding is
+    none."""
+
+    projections: int
+    """Into queries, keys and values, and out of attention; grouped queries save in keys and values."""
+    scores: int
+    """Queries against the keys of every token attended to, and the mix of their values."""
+    feed_forward: int
+    router: int = 0
+    """Choosing experts; none in a dense model."""
+    head: int
+
+    @property
+    def total(self) -> int:
+        return self.projections + self.scores + self.feed_forward + self.router + self.head
 
 
 class ModelShape(Record):

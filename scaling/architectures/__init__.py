@@ -11,7 +11,7 @@ from typing import Protocol
 
 from scaling.architectures import llama
 from scaling.errors import UserError
-from scaling.shape import ModelShape, ParameterCounts
+from scaling.shape import ForwardFlops, ModelShape, ParameterCounts
 
 __all__ = ["Architecture", "get", "total_params", "training_flops"]
 
@@ -26,6 +26,9 @@ class Architecture(Protocol):
 
     def count_parameters(self, shape: ModelShape) -> ParameterCounts:
         """Exact parameters under the three conventions."""
+
+    def forward_flops(self, shape: ModelShape, attended: int) -> ForwardFlops:
+        """Exact FLOPs of one token's forward pass by part, while it attends to ``attended`` tokens."""
 
     def training_flops_per_token(self, shape: ModelShape) -> int:
         """Exact FLOPs of one training token, forward and backward, at the shape's context."""

@@ -9,19 +9,30 @@ from __future__ import annotations
 
 import math
 
-from scaling.shape import ModelShape, ParameterCounts
+from scaling.shape import ForwardFlops, ModelShape, ParameterCounts
 
-__all__ = ["count_parameters", "inference_flops_per_token", "shape_for", "training_flops_per_token"]
+__all__ = [
+    "attention_parameters_per_layer",
+    "count_parameters",
+    "forward_flops",
+    "inference_flops_per_token",
+    "shape_for",
+    "training_flops_per_token",
+]
 
 _MAX_ASPECT = 128.0
 _GROUPED_FROM_WIDTH = 4096
 _GROUPED_KV_HEADS = 8
 
 
-def _matrix_parameters_per_layer(shape: ModelShape) -> int:
+def attention_parameters_per_layer(shape: ModelShape) -> int:
+    """The four projections; keys and values have one head for a group of query heads."""
     kv_width = shape.kv_heads * shape.head_width
-    attention = 2 * shape.width * shape.width + 2 * shape.width * kv_width
-    return attention + 3 * shape.width * shape.ffn_width
+    return 2 * shape.width * shape.width + 2 * shape.width * kv_width
+
+
+def _matrix_parameters_per_layer(shape: ModelShape) -> int:
+    return attention_parameters_per_layer(shape) + 3 * shape.width * shape.ffn_width
 
 
 def count_parameters(shape: ModelShape) -> ParameterCounts:
@@ -35,10 +46,18 @@ def count_parameters(shape: ModelShape) -> ParameterCounts:
     )
 
 
+def forward_flops(shape: ModelShape, attended: int) -> ForwardFlops:
+    """One token's forward pass while it attends to ``attended`` tokens, itself among them."""
+    return ForwardFlops(
+        projections=2 * shape.layers * attention_parameters_per_layer(shape),
+        scores=2 * shape.layers * 2 * attended * shape.width,
+        feed_forward=2 * shape.layers * 3 * shape.width * shape.ffn_width,
+        head=2 * shape.vocabulary * shape.width,
+    )
+
+
 def inference_flops_per_token(shape: ModelShape) -> int:
-    matrices = shape.layers * _matrix_parameters_per_layer(shape) + shape.vocabulary * shape.width
-    scores_and_mix = shape.layers * 2 * shape.context * shape.width
-    return 2 * (matrices + scores_and_mix)
+    return forward_flops(shape, shape.context).total
 
 
 def training_flops_per_token(shape: ModelShape) -> int:
