@@ -9,13 +9,16 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from scaling.compute import flops_6nd
 from scaling.errors import UserError
 from scaling.fit import Diagnostic, ObservationCounts, RejectedRow
 from scaling.laws.law import FloatArray
 from scaling.observation import FlopsConvention, ParamsConvention
+from scaling.table_conventions import loss_unit, mixed_params, mixed_ratios, mixed_sources, untuned
 from scaling.table_file import load_rows
+from scaling.table_rows import LARGEST_COUNT, left_out, numbers, rejections, text
 
 __all__ = ["BUDGET_TOLERANCE", "Table", "budget_levels", "read_table"]
 
@@ -34,7 +37,6 @@ _NAMES: dict[str, tuple[str, ...]] = {
     "flops": ("flops", "C", "training_flops", "flops_exact"),
 }
 _LABELS = ("run_key", "trunk_key", "study", "label", "phase", "role", "seed", "bits_per_byte", "budget")
-_LARGEST_COUNT = 1e30
 _PARAMS_CONVENTIONS = ("total", "nonembedding", "with-head")
 
 
@@ -49,8 +51,11 @@ class Table:
     tokens: FloatArray
     flops: FloatArray
     loss: FloatArray
+    rows: NDArray[np.int64]
+    """The number of each run's row in the table it was read from, from 1."""
     labels: pd.DataFrame = field(repr=False)
-    """The study's own columns that are present (run_key, trunk_key, bits_per_byte, budget, …), one row a used run."""
+    """The study's own columns that are present (run_key, trunk_key, bits_per_byte, budget, …), one row a used run: text
+    without missing cells, but for bits_per_byte."""
     counts: ObservationCounts
     diagnostics: tuple[Diagnostic, ...] = ()
 
@@ -108,104 +113,6 @@ def _present(frame: pd.DataFrame) -> str:
     return ", ".join(names[:20]) + (f" and {len(names) - 20} more" if len(names) > 20 else "") if names else "none"
 
 
-def _numbers(column: pd.Series) -> FloatArray:
-    """The cells as floats, NaN where a cell is empty or no number."""
-    return np.array([_number(cell) for cell in column.tolist()], dtype=np.float64)
-
-
-def _number(cell: object) -> float:
-    if isinstance(cell, bool) or cell is None:
-        return math.nan
-    try:
-        return float(cell)  # type: ignore[arg-type]
-    except (TypeError, ValueError, OverflowError):
-        return math.nan
-
-
-def _shown(cell: object) -> str:
-    text = f"{cell:g}" if isinstance(cell, float) else " ".join(str(cell).split())
-    return text if len(text) <= 20 else text[:20] + "…"
-
-
-def _wrong(name: str, cell: object, value: float, smallest: float) -> str | None:
-    """Why a cell can't be used, or None. ``smallest`` is exclusive for a loss (0), inclusive for counts (1)."""
-    if cell is None or (isinstance(cell, float) and math.isnan(cell)) or str(cell).strip() in ("", "<NA>"):
-        return f"{name} is empty"
-    if math.isnan(value):
-        return f"{name} is NaN" if str(cell).strip().lower() == "nan" else f"{name} {_shown(cell)!r} is not a number"
-    if math.isinf(value):
-        return f"{name} is infinite"
-    if value < smallest or value <= 0:
-        return f"{name} {_shown(cell)}"
-    if value > _LARGEST_COUNT:
-        return f"{name} {_shown(cell)} is too large to be real"
-    return None
-
-
-def _reasons(
-    frame: pd.DataFrame, used: dict[str, str], values: dict[str, FloatArray], malformed: dict[int, str]
-) -> dict[int, str]:
-    """Row number (from 1) to why it is rejected."""
-    reasons = dict(malformed)
-    status = frame["status"].tolist() if "status" in frame.columns else None
-    cells = {name: frame[column].tolist() for name, column in used.items()}
-    for position in range(len(frame)):
-        row = position + 1
-        if row in reasons:
-            continue
-        if status is not None and str(status[position]).strip().lower() == "diverged":
-            reasons[row] = "diverged"
-            continue
-        for name in used:
-            smallest = 0.0 if name == "loss" else 1.0
-            wrong = _wrong(name, cells[name][position], float(values[name][position]), smallest)
-            if wrong:
-                reasons[row] = wrong
-                break
-        else:
-            if status is not None and str(status[position]).strip().lower() not in ("finished", ""):
-                reasons[row] = f"status is {_shown(status[position])!r}, not finished"
-    seen: dict[tuple[float, ...], int] = {}
-    for position in range(len(frame)):
-        row = position + 1
-        if row in reasons:
-            continue
-        point = tuple(float(values[name][position]) for name in used)
-        if point in seen:
-            reasons[row] = f"same as row {seen[point]}"
-        else:
-            seen[point] = row
-    return reasons
-
-
-def _left_out(frame: pd.DataFrame) -> tuple[np.ndarray, list[Diagnostic]]:
-    """Rows that are fine but not for fitting: hold-outs, and losses before the cooldown beside losses after it."""
-    left_out = np.zeros(len(frame), dtype=bool)
-    notes = []
-    if "role" in frame.columns:
-        roles = frame["role"].map(lambda cell: str(cell).strip().lower().replace("_", "-"))
-        left_out |= roles.isin(["hold-out", "holdout", "held-out"]).to_numpy()
-        if left_out.any():
-            notes.append(
-                Diagnostic(
-                    severity="note",
-                    code="hold-out",
-                    message=f"{int(left_out.sum())} hold-out rows are kept out of the fit, to be predicted",
-                )
-            )
-    if "phase" in frame.columns:
-        phases = frame["phase"].map(lambda cell: str(cell).strip().lower())
-        stable = (phases == "stable").to_numpy() & ~left_out
-        if stable.any() and phases.isin(["cooled", "final"]).any():
-            left_out |= stable
-            message = (
-                f"{int(stable.sum())} rows measured before their cooldown are left out: the loss under a constant "
-                "learning rate and after a cooldown are not one law"
-            )
-            notes.append(Diagnostic(severity="note", code="stable-phase", message=message))
-    return left_out, notes
-
-
 def _flops(
     frame: pd.DataFrame,
     column: str | None,
@@ -224,9 +131,9 @@ def _flops(
                 "name it with --columns flops=COLUMN, or use --flops-convention 6nd"
             )
         return estimated, "6nd", []
-    given = _numbers(frame[column])
+    given = numbers(frame[column])
     # Beyond what a count can be, the ratio of the two would overflow.
-    known = usable & (given > 0) & (given <= _LARGEST_COUNT) & (estimated >= 1) & np.isfinite(estimated)
+    known = usable & (given > 0) & (given <= LARGEST_COUNT) & (estimated >= 1) & np.isfinite(estimated)
     if convention == "exact" or not known.any():
         return given, "exact", []
     ratio = given[known] / estimated[known]
@@ -245,14 +152,42 @@ def _flops(
     return (given if chosen == "exact" else estimated), chosen, [note]
 
 
-def _loss_unit(loss: FloatArray) -> list[Diagnostic]:
-    if loss.size and (loss.max() > 20 or loss.max() < 0.2):
-        message = (
-            f"losses run from {loss.min():.4g} to {loss.max():.4g}, which does not look like nats a token "
-            "(perplexity? bits? an accuracy?): convert them, for example by the natural logarithm of a perplexity"
-        )
-        return [Diagnostic(severity="warning", code="loss-unit", message=message)]
-    return []
+def _labels(frame: pd.DataFrame, rows: NDArray[np.int64]) -> pd.DataFrame:
+    """The study's own columns: bits per byte as numbers, the rest as text, each once and without missing cells."""
+    labels: dict[str, pd.Series] = {}
+    for name in (name for name in _LABELS if name in frame.columns):
+        if name == "bits_per_byte":
+            labels[name] = pd.Series(numbers(frame[name]))
+            continue
+        cells = text(frame[name])
+        if name == "trunk_key":  # a run that names no trunk is its own
+            cells = [cell or f"row {row}" for cell, row in zip(cells, rows, strict=True)]
+        labels[name] = pd.Series(cells, dtype=object)
+    return pd.DataFrame(labels)
+
+
+def _conventions(
+    frame: pd.DataFrame,
+    columns: Mapping[str, str | None],
+    values: Mapping[str, FloatArray],
+    keep: np.ndarray,
+    convention: ParamsConvention,
+) -> list[Diagnostic]:
+    """What the fitted rows' numbers and other columns say about how they were measured."""
+    rows = np.flatnonzero(keep) + 1
+    params, tokens, loss = (values[name][keep] for name in ("params", "tokens", "loss"))
+    bits = numbers(frame["bits_per_byte"])[keep] if "bits_per_byte" in frame.columns else None
+    told = mixed_sources(frame, keep)
+    told.extend(untuned(frame, keep, params, tokens))
+    told.extend(mixed_params(frame, str(columns["params"]), params, rows, convention))
+    if columns["flops"] is not None:
+        given = numbers(frame[columns["flops"]])[keep]
+        known = (given > 0) & (given <= LARGEST_COUNT)
+        if known.any():
+            ratio = given[known] / flops_6nd(params[known], tokens[known])
+            told.extend(mixed_ratios(str(columns["flops"]), ratio, params[known], rows[known]))
+    told.extend(loss_unit(str(columns["loss"]), loss, flops_6nd(params, tokens), bits))
+    return told
 
 
 def read_table(
@@ -290,18 +225,18 @@ def read_table(
             f"no column for {', '.join(missing)} (the table has {_present(frame)}); say which with --columns {remedy}"
         )
     needed = {name: column for name, column in found.items() if column is not None}
-    values = {name: _numbers(frame[column]) for name, column in needed.items()}
-    left_out, diagnostics = _left_out(frame)
+    values = {name: numbers(frame[column]) for name, column in needed.items()}
+    unfitted, diagnostics = left_out(frame)
     flops, convention, notes = _flops(
-        frame, found["flops"], values["params"], values["tokens"], ~left_out, flops_convention
+        frame, found["flops"], values["params"], values["tokens"], ~unfitted, flops_convention
     )
     if convention == "6nd":
         needed.pop("flops", None)  # every row has its 6ND, whatever the column of FLOPs says
-    reasons = _reasons(frame, needed, values, malformed)
+    reasons = rejections(frame, needed, values, malformed)
     rejected = tuple(
-        RejectedRow(row=row, reason=reason) for row, reason in sorted(reasons.items()) if not left_out[row - 1]
+        RejectedRow(row=row, reason=reason) for row, reason in sorted(reasons.items()) if not unfitted[row - 1]
     )
-    keep = ~left_out
+    keep = ~unfitted
     keep[[row - 1 for row in reasons]] = False
     counts = ObservationCounts(
         rows=len(frame),
@@ -314,7 +249,9 @@ def read_table(
         first = f"; row {rejected[0].row}: {rejected[0].reason}" if rejected else ""
         raise UserError(f"none of the {len(frame)} rows can be fitted{first}; give runs with params, tokens and a loss")
     arrays = [array[keep] for array in (values["params"], values["tokens"], flops, values["loss"])]
+    rows = np.flatnonzero(keep) + 1
     order = np.lexsort((arrays[3], arrays[1], arrays[0], arrays[2]))
     params, tokens, flops, loss = (array[order] for array in arrays)
-    labels = frame.loc[keep, [name for name in _LABELS if name in frame.columns]].iloc[order].reset_index(drop=True)
-    return Table(params, tokens, flops, loss, labels, counts, (*diagnostics, *notes, *_loss_unit(loss)))
+    labels = _labels(frame.iloc[rows[order] - 1], rows[order])
+    told = (*diagnostics, *notes, *_conventions(frame, found, values, keep, params_convention))
+    return Table(params, tokens, flops, loss, rows[order], labels, counts, told)

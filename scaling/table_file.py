@@ -32,9 +32,7 @@ def _read_csv(path: Path) -> tuple[pd.DataFrame, dict[int, str]]:
     if not rows:
         raise UserError(f"{path} is empty: a table of runs needs a header and at least one row")
     header = [name.strip() for name in rows[0]]
-    if len(set(header)) != len(header):
-        twice = next(name for name in header if header.count(name) > 1)
-        raise UserError(f"{path}: column {twice!r} appears twice in the header; rename one of them")
+    _refuse_twice(header, str(path))
     malformed = {
         number: f"has {len(row)} fields where the header has {len(header)}"
         for number, row in enumerate(rows[1:], start=1)
@@ -44,6 +42,19 @@ def _read_csv(path: Path) -> tuple[pd.DataFrame, dict[int, str]]:
     return pd.DataFrame(padded, columns=header, dtype=object), malformed
 
 
+def _plain(frame: pd.DataFrame, source: str) -> pd.DataFrame:
+    """The frame with rows from 0 and column names that are text, each once."""
+    names = [str(name) for name in frame.columns]
+    _refuse_twice(names, source)
+    return frame.reset_index(drop=True).set_axis(names, axis=1)
+
+
+def _refuse_twice(names: list[str], source: str) -> None:
+    if len(set(names)) != len(names):
+        twice = next(name for name in names if names.count(name) > 1)
+        raise UserError(f"{source}: column {twice!r} appears twice in the header; rename one of them")
+
+
 def load_rows(source: Path | str | pd.DataFrame) -> tuple[pd.DataFrame, dict[int, str]]:
     """The rows of a CSV (comma, semicolon or tab), a parquet file or a frame, and why malformed ones are rejected.
 
@@ -51,14 +62,14 @@ def load_rows(source: Path | str | pd.DataFrame) -> tuple[pd.DataFrame, dict[int
     a file that can't be read.
     """
     if isinstance(source, pd.DataFrame):
-        return source.reset_index(drop=True), {}
+        return _plain(source, "the table"), {}
     path = Path(source)
     if not path.is_file():
         raise UserError(f"{path} is not a file: give a table of runs as .csv or .parquet")
     if path.suffix.lower() in (".parquet", ".pq"):
         try:
-            return pd.read_parquet(path).reset_index(drop=True), {}
-        except (OSError, ValueError, KeyError, TypeError) as error:
+            return _plain(pd.read_parquet(path), str(path)), {}
+        except (OSError, ValueError, KeyError, TypeError, NotImplementedError) as error:
             reason = str(error).splitlines()[0] if str(error) else type(error).__name__
             raise UserError(f"{path} can't be read as parquet ({reason}): write it again, or give a CSV") from None
     try:

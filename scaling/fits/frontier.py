@@ -40,8 +40,9 @@ def irreducible_range(table: Table) -> tuple[float, float] | None:
     """The range of E in nats a token, or None where the table does not say how many bytes a token stands for."""
     if "bits_per_byte" not in table.labels:
         return None
-    nats_per_bit = table.loss / table.labels["bits_per_byte"].to_numpy(dtype=np.float64)
-    factor = float(np.median(nats_per_bit[np.isfinite(nats_per_bit)])) if np.isfinite(nats_per_bit).any() else 0.0
+    bits = table.labels["bits_per_byte"].to_numpy(dtype=np.float64)
+    known = (bits > 1e-3) & (bits < 1e3)
+    factor = float(np.median(table.loss[known] / bits[known])) if known.any() else 0.0
     low, high = (bits * factor for bits in IRREDUCIBLE_BITS_PER_BYTE)
     return (low, high) if 0 < high < float(table.loss.min()) else None
 

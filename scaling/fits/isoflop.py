@@ -29,6 +29,7 @@ _FEWEST_RUNS = 4
 _WINDOW = math.log(4.0)
 """Sizes within this of the lowest run's are used, and at least the nearest five: narrower is noise, wider is bias."""
 _WINDOW_RUNS = 5
+_EXP = 700.0
 
 Status = Literal["ok", "edge", "curvature", "too few"]
 
@@ -131,8 +132,8 @@ def _pooled_noise(lines: list[_Line]) -> tuple[float, int]:
 
 
 def _log_interval(estimate: float, draws_K: FloatArray, level: float) -> Interval:
-    """An interval of exp(value), from values in logs."""
-    return interval_of(math.exp(estimate), np.exp(draws_K), level)
+    """An interval of exp(value), from values in logs; kept within what a float can hold."""
+    return interval_of(math.exp(np.clip(estimate, -_EXP, _EXP)), np.exp(np.clip(draws_K, -_EXP, _EXP)), level)
 
 
 def _optimum(line: _Line, redrawn: tuple[FloatArray, FloatArray] | None, level: float) -> IsoflopOptimum:

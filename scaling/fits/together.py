@@ -103,15 +103,17 @@ def fit_table(
         table = read_table(
             source, columns=columns, params_convention=params_convention, flops_convention=flops_convention
         )
-    parametric = ParametricFit(status="refused", reason=_NOT_ASKED, huber_delta=huber_delta)
-    isoflop = IsoflopFit(status="refused", reason=_NOT_ASKED)
+    incomparable = next((note.message for note in table.diagnostics if note.severity == "refusal"), None)
+    asked = () if incomparable else methods
+    parametric = ParametricFit(status="refused", reason=incomparable or _NOT_ASKED, huber_delta=huber_delta)
+    isoflop = IsoflopFit(status="refused", reason=incomparable or _NOT_ASKED)
     diagnostics = list(table.diagnostics)
-    if "parametric" in methods:
+    if "parametric" in asked:
         parametric, found = fit_parametric(
             table, huber_delta=huber_delta, bootstrap=bootstrap, level=level, seed=seed, method=resample
         )
         diagnostics.extend(found)
-    if "isoflop" in methods:
+    if "isoflop" in asked:
         isoflop, found = fit_isoflop(table, bootstrap=bootstrap, level=level, seed=seed)
         diagnostics.extend(found)
     frontier = fit_frontier(isoflop, irreducible_range(table), draws=bootstrap, level=level, seed=seed)

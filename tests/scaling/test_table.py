@@ -6,13 +6,14 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import HealthCheck, example, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from scaling.errors import UserError
 from scaling.fits.together import fit_table
 from scaling.observation import COLUMNS
 from scaling.table import budget_levels, read_table
+from scaling.table_rows import listed
 
 
 def _frame(**changes: list[object]) -> pd.DataFrame:
@@ -133,37 +134,6 @@ def test_a_broken_parquet_file_is_one_clear_line(tmp_path: Path) -> None:
         read_table(path)
 
 
-cells = st.one_of(
-    st.sampled_from(["", "nan", "inf", "-1", "0", "1e400", "1e6", "2e8", "3.5", "1e29", "1e-320", '"', "a,b", "\x00"]),
-    st.floats(allow_nan=True, allow_infinity=True).map(repr),
-    st.integers().map(str),
-    st.text(max_size=8),
-)
-lines = st.lists(cells, min_size=0, max_size=6).map(",".join)
-malformed = st.one_of(
-    st.binary(max_size=200),
-    st.lists(lines, max_size=12).map(
-        lambda rows: "\n".join(["params,tokens,loss,flops", *rows]).encode("utf-8", "replace")
-    ),
-)
-
-
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(malformed)
-@example(b"params,tokens,loss,flops\n" + b"\n".join(b"%d,%d,3.%d," % (i, 7**i, i) for i in range(1, 9)))
-@example(b"params,tokens,loss,flops\n1,1e-320,3,1e29\n")
-@example(b"params,tokens,loss\n" + b"\n".join(b"1e%d,1e%d,3.0" % (i, 30 - i) for i in range(1, 29)))
-def test_malformed_tables_are_fitted_or_refused_but_never_a_traceback(tmp_path: Path, content: bytes) -> None:
-    path = tmp_path / "runs.csv"
-    path.write_bytes(content)
-    try:
-        fit = fit_table(path, bootstrap=20)
-    except UserError as error:
-        assert str(error)
-    else:
-        assert fit.observations.used > 0
-
-
 numbers = st.sampled_from([1e2, 1e3, 2e3, 1e5, 3e6, 1e9, 1e12, 1e20, 1e29])
 
 
@@ -180,3 +150,33 @@ def test_a_continuum_of_compute_is_not_one_budget() -> None:
     levels = budget_levels(flops)
     assert all(np.ptp(np.log(flops[levels == level])) < 0.2 for level in range(levels.max() + 1))
     assert budget_levels(np.array([4e18, 1e18, 1.05e18, 4.1e18])).tolist() == [1, 0, 0, 1]
+
+
+def test_replicates_with_the_same_rounded_loss_are_not_duplicates() -> None:
+    twice = _frame(params=[1e6] * 4, tokens=[1e8] * 4, loss=[3.0, 3.0, 3.0, 2.9])
+    assert [row.reason for row in read_table(twice).counts.rejected] == ["same as row 1", "same as row 1"]
+    assert read_table(twice.assign(seed=[0, 1, 1, 2])).counts.used == 3
+    assert read_table(twice.assign(run_key=list("abcd"))).counts.used == 4
+
+
+def test_a_run_no_better_than_guessing_is_rejected_as_diverged() -> None:
+    counts = read_table(_frame(loss=[3.0, 14.2, 2.8, 2.7])).counts
+    assert [row.row for row in counts.rejected] == [2] and "diverged" in counts.rejected[0].reason
+    small = read_table(_frame(loss=[3.0, 6.95, 2.8, 2.7]).assign(vocabulary=1024)).counts
+    assert (
+        small.rejected[0].reason == "loss 6.95 is no better than a uniform guess over its 1024 tokens (6.931): diverged"
+    )
+    assert read_table(_frame(loss=[3.0, 6.95, 2.8, 2.7]).assign(vocabulary=50_000)).counts.used == 4
+
+
+def test_each_fitted_run_knows_its_row() -> None:
+    table = read_table(_frame(loss=[3.0, math.nan, 2.8, 2.7], params=[9e6, 2e6, 3e6, 1e6]))
+    assert sorted(table.rows.tolist()) == [1, 3, 4]
+    by_row = dict(zip(table.rows.tolist(), table.params.tolist(), strict=True))
+    assert by_row == {1: 9e6, 3: 3e6, 4: 1e6}
+
+
+def test_lists_of_rows_read_as_sentences() -> None:
+    assert listed([3]) == "row 3"
+    assert listed([9, 3, 7]) == "rows 3, 7 and 9"
+    assert listed(np.arange(1, 12)) == "rows 1, 2, 3, 4, 5, 6, 7, 8 and 3 more"
