@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import textwrap
 from collections.abc import Mapping
 
@@ -42,6 +43,7 @@ class AllocationAnswer(Record):
     sweep: SweepWorth | None = None
     beside: Disagreement | None = None
     refusal: str | None = Field(default=None, description="why the alternatives that need a law were not worked out")
+    warnings: tuple[str, ...] = ()
 
     def summary(self) -> str:
         """A page of text: the optimum first, then one paragraph an alternative."""
@@ -59,8 +61,8 @@ class AllocationAnswer(Record):
             parts.append(f"Any size from {low} to {high} costs less than 0.3% of loss.")
         alternatives = (self.serving, *self.limited, self.shrunk, self.iso_loss, self.sweep, self.beside)
         parts += [alternative.summary() for alternative in alternatives if alternative is not None]
-        warnings = [self.refusal, *(one.caveat for one in self.limited[:1])]
-        parts += [textwrap.fill(f"! {warning}", 100, subsequent_indent="  ") for warning in warnings if warning]
+        told = [self.refusal, *self.warnings, *(one.caveat for one in self.limited[:1])]
+        parts += [textwrap.fill(f"! {warning}", 100, subsequent_indent="  ") for warning in told if warning]
         return "\n".join(parts)
 
 
@@ -103,7 +105,7 @@ def answer(
         refusal=refusal if asked else None,
     )
     if refusal is not None:
-        return made
+        return made.model_copy(update={"warnings": _warnings(fit, made)})
     surface = LossSurface.of(fit)
     found: dict[str, Record | tuple[Record, ...]] = {}
     if serve_tokens is not None:
@@ -118,4 +120,26 @@ def answer(
         found["iso_loss"] = iso_loss(surface, flops=flops)
     if sweep_flops is not None:
         found["sweep"] = sweep_worth(surface, flops, sweep_flops)
-    return made.model_copy(update=found)
+    made = made.model_copy(update=found)
+    return made.model_copy(update={"warnings": _warnings(fit, made)})
+
+
+def _warnings(fit: Fit, made: AllocationAnswer) -> tuple[str, ...]:
+    """How far the answer lies from the fitted runs: in compute, and in tokens a parameter."""
+    said = []
+    orders = math.log10(made.flops / fit.fitted_range.flops[1])
+    if orders > 0:
+        said.append(f"{orders:.1f} orders of magnitude beyond the largest fitted run")
+    ratios = {"the optimum": made.optimum.tokens_per_param.estimate}
+    if made.serving is not None:
+        ratios["the served model"] = made.serving.tokens.estimate / made.serving.params.estimate
+    if made.shrunk is not None:
+        ratios["the smaller model"] = made.shrunk.tokens.estimate / made.shrunk.params.estimate
+    low, high = fit.fitted_range.tokens_per_param
+    outside = [f"{name} ({ratio:.3g})" for name, ratio in ratios.items() if not low <= ratio <= high]
+    if outside:
+        said.append(
+            f"tokens a parameter of {', '.join(outside)} lie outside the fitted runs' {low:.3g} to {high:.3g}; a law "
+            "fitted at usual ratios overestimates what more tokens bring at extreme ones (2401.00448)"
+        )
+    return tuple(said)

@@ -7,11 +7,11 @@ from typing import Literal
 
 import numpy as np
 
+from scaling import laws
 from scaling.errors import UserError
 from scaling.fit import Fit
 from scaling.fits.bootstrap import interval_of
 from scaling.fits.frontier import levels_off_too_early
-from scaling.laws.chinchilla import CHINCHILLA
 from scaling.prediction import predict
 from scaling.record import Interval, Record
 
@@ -107,10 +107,11 @@ def flat_region(
     """
     if fit.parametric.status != "ok" or levels_off_too_early(fit.parametric, fit.frontier):
         return None
-    theta = np.array([fit.parametric.parameters[name].estimate for name in CHINCHILLA.NAMES])
-    best, _ = CHINCHILLA.optimum(theta, flops)
+    law = laws.get_loss_law(fit.parametric.law)
+    theta = np.array([fit.parametric.parameters[name].estimate for name in law.NAMES])
+    best, _ = law.optimum(theta, flops)
     sizes = float(best) * np.geomspace(1e-4, 1e4, 4001)
     tokens = flops / np.array([flops_per_token(float(size)) for size in sizes])
-    losses = CHINCHILLA.predict(theta, sizes, tokens)
+    losses = law.predict(theta, sizes, tokens)
     inside = sizes[losses <= (1 + share) * losses.min()]
     return float(inside[0]), float(inside[-1])

@@ -50,7 +50,7 @@ def allocate(
         shrink_by=shrink,
         curve=curve,
         sweep_flops=sweep_flops,
-        beside={path.stem: load_fit(path) for path in beside or ()} if compare else None,
+        beside={str(path.with_suffix("")): load_fit(path) for path in beside or ()} if compare else None,
         accelerator=accelerator,
         price=price,
     )

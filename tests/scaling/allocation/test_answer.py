@@ -29,6 +29,14 @@ def test_only_what_is_asked_for_is_answered(lab_fit: Fit) -> None:
     assert len(made.summary().splitlines()) < 5
 
 
+def test_how_far_outside_the_fitted_runs_an_answer_lies_is_said(lab_fit: Fit) -> None:
+    inside = answer(lab_fit, lab_fit.fitted_range.flops[1] / 2)
+    assert inside.warnings == ()
+    far, ratio = answer(lab_fit, lab_fit.fitted_range.flops[1] * 1e3, shrink_by=6).warnings
+    assert far.startswith("3.0 orders of magnitude")
+    assert "the smaller model" in ratio and "the optimum" not in ratio
+
+
 def test_with_text_enough_one_pair_of_constants_is_enough(lab_fit: Fit) -> None:
     assert len(answer(lab_fit, 1e21, unique_tokens=1e14).limited) == 1
 
