@@ -38,9 +38,10 @@ def _scatter(axes: Axes, data: PredictedActual) -> None:
     log_axis(axes.yaxis, *limits, loss_label, most=5)
     axes.set_aspect("equal", adjustable="box")
     axes.plot(limits, limits, color=MUTED, linewidth=0.8, zorder=1)
+    # At the upper end: the hold-out has the lowest loss and its intervals stand at the lower one.
     axes.annotate(
-        "predicted = actual", (limits[0], limits[0]), xytext=(20, 23), textcoords="offset points", rotation=45,
-        rotation_mode="anchor", fontsize="small", color=MUTED, ha="left", va="bottom",
+        "predicted = actual", (limits[1], limits[1]), xytext=(-3, -20), textcoords="offset points", rotation=45,
+        rotation_mode="anchor", fontsize="small", color=MUTED, ha="right", va="center",
     )  # fmt: skip
     _fitted(axes, data.actual, data.predicted, data)
     look = role("hold-out")

@@ -84,6 +84,8 @@ class StudyDisplay:
 
     def runs(self, stage: Stage, rows: list[RunRow]) -> None:
         self._stages[stage] = rows
+        if all(row.state in ENDED for row in rows):
+            return  # nothing to wait for; a study that continues passes its finished stages like this
         done, total = self._counts()
         flops_done, flops_total = self._flops()
         running = [row for row in rows if row.state == "running"]

@@ -65,7 +65,7 @@ def _view(conductor: Conductor, result: StudyResult, study_file: Path, mlflow_co
         plan=tuple(plan_rows(result.plan)),
         corpus=corpus_sentence(result.plan),
         machine=machine_sentence(result.plan),
-        reproduce_command=f"scaling run {shlex.quote(str(study_file))}",
+        reproduce_command=f"{_program()} run {shlex.quote(str(study_file))}",
         mlflow_command=mlflow_command,
         notes=tuple(f"{run.label} {run.state}: {run.error or 'its loss was not finite'}" for run in result.failed),
     )
@@ -144,6 +144,11 @@ def _mlflow_command(conductor: Conductor, study_file: Path) -> str:
 
     if conductor.study.track.mlflow is None:
         return ""
-    # In a shell without the environment's folder on its path (`make demo`), the bare name would not be found.
-    program = "scaling" if shutil.which("scaling") else shown(Path(sys.argv[0]).absolute())
-    return f"{program} ui {shlex.quote(str(study_file))} --workspace {shlex.quote(shown(conductor.workspace.root))}"
+    return f"{_program()} ui {shlex.quote(str(study_file))} --workspace {shlex.quote(shown(conductor.workspace.root))}"
+
+
+def _program() -> str:
+    """``scaling`` as this shell finds it: with its folder where that is not on the path, as under `make demo`."""
+    from sweeps.workspace import shown
+
+    return "scaling" if shutil.which("scaling") else shlex.quote(shown(Path(sys.argv[0]).absolute()))
