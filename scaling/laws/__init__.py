@@ -11,7 +11,17 @@ from scaling.laws.law import Law, LossLaw
 __all__ = ["get", "get_loss_law", "names"]
 
 _HOMES = {
+    "broken-power": "scaling.laws.broken_power:BROKEN_POWER",
+    "broken-power-2": "scaling.laws.broken_power:BROKEN_POWER_2",
+    "broken-power-3": "scaling.laws.broken_power:BROKEN_POWER_3",
     "chinchilla": "scaling.laws.chinchilla:CHINCHILLA",
+    "data-constrained": "scaling.laws.data_constrained:DATA_CONSTRAINED",
+    "kaplan": "scaling.laws.kaplan:KAPLAN",
+    "m4": "scaling.laws.m4:M4",
+    "over-trained": "scaling.laws.over_trained:OVER_TRAINED",
+    "saturating-power": "scaling.laws.saturating_power:SATURATING_POWER",
+    "skaling": "scaling.laws.skaling:SKALING",
+    "top-1-error": "scaling.laws.top_1_error:TOP_1_ERROR",
 }
 
 

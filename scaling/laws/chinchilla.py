@@ -9,19 +9,23 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import ArrayLike
 
-from scaling.laws.law import Box, FloatArray, LossLaw, Parameter
+from scaling.laws.law import Box, FloatArray, LossLaw, Parameter, columns
 from scaling.laws.variable_projection import projected_starts
 
-__all__ = ["CHINCHILLA", "Chinchilla"]
+__all__ = ["CHINCHILLA", "Chinchilla", "balanced"]
 
 _SMALLEST_EXPONENT, _LARGEST_EXPONENT = 0.01, 3.0
 
 
-def _split(theta: ArrayLike, other: np.ndarray) -> tuple[FloatArray, ...]:
-    """The five columns of theta (..., 5), each with as many trailing axes as ``other`` has."""
-    theta_P = np.asarray(theta, dtype=np.float64)
-    trailing = (1,) * other.ndim
-    return tuple(theta_P[..., i].reshape(theta_P.shape[:-1] + trailing) for i in range(5))
+def balanced(
+    ln_a: FloatArray, ln_b: FloatArray, alpha: FloatArray, beta: FloatArray, product: FloatArray
+) -> tuple[FloatArray, FloatArray]:
+    """N and D with N·D = ``product`` at which A·N^−α + B·D^−β is least (2203.15556, equation 4); arguments broadcast.
+
+    There αA·N^−α = βB·D^−β. Every law that is a function of such a sum has this optimum.
+    """
+    ln_params = (np.log(alpha) + ln_a - np.log(beta) - ln_b + beta * np.log(product)) / (alpha + beta)
+    return np.exp(ln_params), np.exp(np.log(product) - ln_params)
 
 
 @dataclass(frozen=True)
@@ -42,14 +46,14 @@ class Chinchilla(LossLaw):
 
     def predict(self, theta: ArrayLike, *inputs: ArrayLike) -> FloatArray:
         params_S, tokens_S = np.broadcast_arrays(*(np.asarray(value, np.float64) for value in inputs))
-        A, B, E, alpha, beta = _split(theta, params_S)
+        A, B, E, alpha, beta = columns(theta, params_S)
         return np.asarray(E + A * params_S**-alpha + B * tokens_S**-beta)
 
     def response_and_gradient(self, free: FloatArray, ln_inputs_Vn: FloatArray) -> tuple[FloatArray, FloatArray]:
         """ln L = logsumexp(a − α ln N, b − β ln D, e), a = ln A, b = ln B, e = ln E; with the shares p of the three
         terms in L its gradient is (p_N, p_D, p_E, −p_N ln N, −p_D ln D)."""
         x_n, y_n = ln_inputs_Vn
-        a, b, e, alpha, beta = _split(free, x_n)
+        a, b, e, alpha, beta = columns(free, x_n)
         z_n, z_d = a - alpha * x_n, b - beta * y_n
         top = np.maximum(np.maximum(z_n, z_d), e)
         p_n, p_d, p_e = np.exp(z_n - top), np.exp(z_d - top), np.exp(e - top)
@@ -96,11 +100,8 @@ class Chinchilla(LossLaw):
     ) -> tuple[FloatArray, FloatArray]:
         """N* and D* at ``flops`` (shape S), in closed form: each (..., *S)."""
         product_S = np.asarray(flops, np.float64) / flops_per_param_token
-        A, B, _, alpha, beta = _split(theta, product_S)
-        both = alpha + beta
-        ln_g = (np.log(alpha) + np.log(A) - np.log(beta) - np.log(B)) / both
-        ln_params = ln_g + beta / both * np.log(product_S)
-        return np.exp(ln_params), np.exp(np.log(product_S) - ln_params)
+        A, B, _, alpha, beta = columns(theta, product_S)
+        return balanced(np.log(A), np.log(B), alpha, beta, product_S)
 
     def exponents(self, theta: ArrayLike, flops: float | None = None) -> tuple[FloatArray, FloatArray]:
         """a = β/(α+β) of N* ∝ C^a and b = α/(α+β) of D* ∝ C^b: each (...), the same at every compute."""

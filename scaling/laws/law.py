@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.stats import qmc
 
-__all__ = ["Box", "FloatArray", "Law", "LossLaw", "Parameter"]
+__all__ = ["Box", "FloatArray", "Law", "LossLaw", "Parameter", "columns"]
 
 FloatArray = NDArray[np.float64]
 
@@ -40,6 +40,12 @@ class Box:
     def rows(self, rows: slice) -> Box:
         """The bounds of some of the problems."""
         return Box(self.low[rows], self.high[rows]) if self.low.ndim == 2 else self
+
+
+def columns(theta: ArrayLike, other: ArrayLike) -> tuple[FloatArray, ...]:
+    """The constants in theta (..., P), each (...) with as many trailing axes as ``other`` has, to broadcast with it."""
+    theta_P = np.asarray(theta, dtype=np.float64)
+    return tuple(np.moveaxis(theta_P, -1, 0).reshape((theta_P.shape[-1], *theta_P.shape[:-1]) + (1,) * np.ndim(other)))
 
 
 class Law(ABC):
@@ -76,7 +82,10 @@ class Law(ABC):
         """Starting points (count, P): the best of a Sobol sequence of the box, by the sum of absolute residuals."""
         box = self.box(ln_inputs_Vn, value_n)
         sample = qmc.Sobol(len(self.parameters), rng=0).random(2048)
-        free = box.low + sample * (box.high - box.low)
+        return self.best_of(box.low + sample * (box.high - box.low), ln_inputs_Vn, value_n, count)
+
+    def best_of(self, free: FloatArray, ln_inputs_Vn: FloatArray, value_n: FloatArray, count: int) -> FloatArray:
+        """The ``count`` rows of ``free`` (..., P) that fit best, by the sum of absolute residuals; best first."""
         response, _ = self.response_and_gradient(free, ln_inputs_Vn)
         misfit = np.abs(response - self.to_response(value_n)).sum(axis=-1)
         return np.asarray(free[np.argsort(np.nan_to_num(misfit, nan=np.inf), kind="stable")[:count]])
@@ -84,16 +93,15 @@ class Law(ABC):
     def curvature(
         self, free_KP: FloatArray, ln_inputs_Vn: FloatArray, jacobian_KnP: FloatArray, psi_Kn: FloatArray
     ) -> FloatArray:
-        """Σ_i ψ_i ∇²response_i (K, P, P), by central differences of the gradient unless the law has a formula."""
-        step = 1e-5
-        columns = []
+        """Σ_i ψ_i ∇²response_i (K, P, P), by differences of the gradient unless the law has a formula."""
+        step = 1e-6
+        by_coordinate = []
         for p in range(free_KP.shape[-1]):
             shift = np.zeros(free_KP.shape[-1])
             shift[p] = step
-            _, above = self.response_and_gradient(free_KP + shift, ln_inputs_Vn)
-            _, below = self.response_and_gradient(free_KP - shift, ln_inputs_Vn)
-            columns.append(np.einsum("kn,knp->kp", psi_Kn, above - below) / (2 * step))
-        hessian_KPP = np.stack(columns, axis=-1)
+            _, moved_KnP = self.response_and_gradient(free_KP + shift, ln_inputs_Vn)
+            by_coordinate.append(np.matmul(psi_Kn[:, None, :], moved_KnP - jacobian_KnP)[:, 0] / step)
+        hessian_KPP = np.stack(by_coordinate, axis=-1)
         return np.asarray(0.5 * (hessian_KPP + np.swapaxes(hessian_KPP, 1, 2)))
 
     def uncentred(self, free: FloatArray, centre_V: Sequence[float]) -> FloatArray:
@@ -136,7 +144,7 @@ class Law(ABC):
         ln_inputs_Vn = np.log(np.stack([array.ravel() for array in arrays]))
         response, _ = self.response_and_gradient(self.free_of(theta), ln_inputs_Vn)
         value = np.exp(response) if self.response == "log" else response
-        return np.asarray(value.reshape(*value.shape[:-1], *arrays[0].shape))
+        return np.asarray(value.reshape((*value.shape[:-1], *arrays[0].shape)))
 
 
 class LossLaw(Law):
