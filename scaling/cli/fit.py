@@ -23,7 +23,12 @@ def fit(
     flops_convention: Annotated[
         str | None, typer.Option(help="exact or 6nd; by default exact where the table has FLOPs.")
     ] = None,
-    law: Annotated[str, typer.Option(help="The parametric law.")] = "chinchilla",
+    law: Annotated[
+        str,
+        typer.Option(
+            help="The parametric law: chinchilla, kaplan, skaling, over-trained, or one of a package of yours."
+        ),
+    ] = "chinchilla",
     method: Annotated[str, typer.Option(help="all, parametric or isoflop.")] = "all",
     huber_delta: Annotated[float, typer.Option(help="Where the Huber loss turns linear, in log loss.")] = 1e-3,
     bootstrap: Annotated[int, typer.Option(min=0, max=100_000, help="Resamples; 0 for no intervals.")] = 4000,
@@ -42,7 +47,6 @@ def fit(
     from scaling.fits.together import fit_table
 
     _check("--params-convention", params_convention, ("total", "nonembedding", "with-head"))
-    _check("--law", law, ("chinchilla",))
     _check("--method", method, ("all", *METHODS))
     if flops_convention is not None:
         _check("--flops-convention", flops_convention, ("exact", "6nd"))
@@ -51,6 +55,7 @@ def fit(
         columns=_mapping(columns),
         params_convention=params_convention,  # type: ignore[arg-type]
         flops_convention=flops_convention,  # type: ignore[arg-type]
+        law=law,
         methods=METHODS if method == "all" else (method,),  # type: ignore[arg-type]
         huber_delta=huber_delta,
         bootstrap=bootstrap,

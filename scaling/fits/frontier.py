@@ -94,7 +94,7 @@ def levels_off_too_early(parametric: ParametricFit, frontier: FrontierFit) -> bo
     """True where there is a frontier, and the parametric law's E lies above what text admits."""
     if parametric.status != "ok" or frontier.status != "ok" or frontier.irreducible is None:
         return False
-    return parametric.parameters["E"].estimate > frontier.irreducible[1]
+    return "E" in parametric.parameters and parametric.parameters["E"].estimate > frontier.irreducible[1]
 
 
 def _sd(low: float | None, high: float | None, level: float) -> float:

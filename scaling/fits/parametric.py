@@ -39,6 +39,8 @@ def fit_parametric(
     procedure). A table whose exponents are not identified gives status "refused" with the reason and the cure.
     """
     refusal = parametric_refusal(table.params, table.tokens)
+    if refusal is None and len(table.loss) <= len(law.parameters):
+        refusal = f"{len(table.loss)} runs can't carry the {len(law.parameters)} constants of {law.name}: add runs"
     if refusal is not None:
         refused = ParametricFit(status="refused", reason=refusal, law=law.name, huber_delta=huber_delta)
         return refused, (Diagnostic(severity="refusal", code="parametric", message=refusal),)

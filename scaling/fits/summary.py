@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
+from scaling import laws
+from scaling.errors import UserError
 from scaling.fit import Fit, FrontierFit, IsoflopFit, ParametricFit
 from scaling.record import Interval
 
-__all__ = ["summarise"]
+__all__ = ["law_lines", "summarise"]
 
 _CONVENTIONS = {
     "total": "all parameters",
     "nonembedding": "parameters without embeddings",
     "with-head": "with the head",
 }
-_SYMBOLS = {"alpha": "α", "beta": "β"}
+_GREEK = {"alpha": "α", "beta": "β", "gamma": "γ", "epsilon": "ε"}
 _REJECTED_SHOWN = 5
 
 
@@ -38,13 +42,33 @@ def _observations(fit: Fit) -> list[str]:
     return lines
 
 
+def _symbol(name: str) -> str:
+    """``alpha_N`` as α_N."""
+    word, underscore, index = name.partition("_")
+    return _GREEK.get(word, word) + underscore + index
+
+
+def law_lines(name: str, parameters: Mapping[str, Interval]) -> list[str]:
+    """The law's formula, its constants with intervals, and in one line those whose unit depends on an exponent."""
+    try:
+        law = laws.get(name)
+        formula, scales = law.formula, law.scales
+    except UserError:  # of a package that is not installed here
+        formula, scales = name, ()
+    lines = [f"law       {formula}"]
+    for constant, found in parameters.items():
+        digits = ".3f" if 0.01 <= abs(found.estimate) < 100 else ".3g"
+        if constant not in scales:
+            lines.append(f"          {_symbol(constant)} {_interval(found, digits)}")
+    if scales:
+        lines.append("          " + " · ".join(f"{_symbol(name)} {parameters[name].estimate:.4g}" for name in scales))
+    return lines
+
+
 def _parametric(fit: ParametricFit) -> list[str]:
     if fit.status == "refused":
         return [f"law       refused: {fit.reason}"]
-    lines = ["law       L = E + A·N^−α + B·D^−β"]
-    shown = ("E", "alpha", "beta")
-    lines.extend(f"          {_SYMBOLS.get(name, name)} {_interval(fit.parameters[name])}" for name in shown)
-    lines.append("          " + " · ".join(f"{name} {fit.parameters[name].estimate:.4g}" for name in ("A", "B")))
+    lines = law_lines(fit.law, fit.parameters)
     if fit.n_exponent is not None and fit.d_exponent is not None:
         lines.append(f"          N* ~ C^{_interval(fit.n_exponent)} · D* ~ C^{_interval(fit.d_exponent)}")
     if fit.residual_sd is not None and fit.model_sd_per_decade is not None:

@@ -15,7 +15,8 @@ from scaling.fits.bootstrap import BootstrapMethod
 from scaling.fits.frontier import fit_frontier, irreducible_range, levels_off_too_early
 from scaling.fits.isoflop import fit_isoflop
 from scaling.fits.parametric import fit_parametric
-from scaling.laws.law import FloatArray
+from scaling.laws import get_loss_law
+from scaling.laws.law import FloatArray, LossLaw
 from scaling.observation import FlopsConvention, ParamsConvention
 from scaling.record import Interval
 from scaling.table import Table, read_table
@@ -83,13 +84,14 @@ def fit_table(
     params_convention: ParamsConvention = "total",
     flops_convention: FlopsConvention | None = None,
     methods: Sequence[Method] = ("parametric", "isoflop"),
+    law: str | LossLaw = "chinchilla",
     huber_delta: float = 1e-3,
     bootstrap: int = 1000,
     level: float = 0.9,
     seed: int = 0,
     resample: BootstrapMethod = "residuals",
 ) -> Fit:
-    """Fit a table of runs (see ``read_table``) by each of ``methods``.
+    """Fit a table of runs (see ``read_table``) by each of ``methods``, the parametric one with ``law``.
 
     The same runs give the same ``Fit.key`` on one machine, in whatever order they stand. An approach that the data
     cannot support is refused inside the fit, with the reason and the cure; ``UserError`` is raised only for input
@@ -97,6 +99,7 @@ def fit_table(
     """
     started = time.perf_counter()
     _check(methods, huber_delta, bootstrap, level)
+    law = get_loss_law(law) if isinstance(law, str) else law
     if isinstance(source, Table):
         table = source
     else:
@@ -105,12 +108,14 @@ def fit_table(
         )
     incomparable = next((note.message for note in table.diagnostics if note.severity == "refusal"), None)
     asked = () if incomparable else methods
-    parametric = ParametricFit(status="refused", reason=incomparable or _NOT_ASKED, huber_delta=huber_delta)
+    parametric = ParametricFit(
+        status="refused", reason=incomparable or _NOT_ASKED, law=law.name, huber_delta=huber_delta
+    )
     isoflop = IsoflopFit(status="refused", reason=incomparable or _NOT_ASKED)
     diagnostics = list(table.diagnostics)
     if "parametric" in asked:
         parametric, found = fit_parametric(
-            table, huber_delta=huber_delta, bootstrap=bootstrap, level=level, seed=seed, method=resample
+            table, law=law, huber_delta=huber_delta, bootstrap=bootstrap, level=level, seed=seed, method=resample
         )
         diagnostics.extend(found)
     if "isoflop" in asked:

@@ -47,5 +47,9 @@ def get_loss_law(name: str) -> LossLaw:
     """The law called ``name`` if it is one of the loss in parameters and tokens; :class:`UserError` otherwise."""
     law = get(name)
     if not isinstance(law, LossLaw):
-        raise UserError(f"law {name!r} is of {', '.join(law.inputs)}: a fit of losses needs one of params and tokens")
+        others = ", ".join(other for other in names() if isinstance(get(other), LossLaw))
+        raise UserError(
+            f"law {name!r} is of {', '.join(law.inputs)}; a table of runs is fitted by one of params and tokens: "
+            f"{others} (scaling.fit_law fits any law to any columns)"
+        )
     return law

@@ -70,6 +70,13 @@ class Law(ABC):
     def NAMES(self) -> tuple[str, ...]:
         return tuple(parameter.name for parameter in self.parameters)
 
+    @property
+    def scales(self) -> tuple[str, ...]:
+        """Constants whose unit depends on another constant, as A's of A·N^−α: alone they mean nothing."""
+        alone_PP = np.where(np.eye(len(self.parameters), dtype=bool), 0.5, np.nan)
+        moved_PP = self.uncentred(alone_PP, (1.0,) * len(self.inputs))
+        return tuple(name for name, lost in zip(self.NAMES, np.isnan(np.diagonal(moved_PP)), strict=True) if lost)
+
     @abstractmethod
     def response_and_gradient(self, free: FloatArray, ln_inputs_Vn: FloatArray) -> tuple[FloatArray, FloatArray]:
         """The response (..., n) and its gradient in ``free`` (..., n, P)."""

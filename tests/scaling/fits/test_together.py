@@ -6,9 +6,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from scaling import laws
 from scaling.errors import UserError
 from scaling.fit import Fit
 from scaling.fits.together import disagreement, fit_table
+from scaling.laws.chinchilla import CHINCHILLA
 from scaling.record import Interval
 
 Study = tuple[np.ndarray, pd.DataFrame]
@@ -78,3 +80,36 @@ def test_no_bootstrap_means_no_intervals(laptop_study: Study) -> None:
     assert fit.parametric.n_exponent is not None and fit.isoflop.n_exponent is not None
     assert fit.parametric.n_exponent.low is None and fit.isoflop.n_exponent.low is None
     assert fit.parametric.draws == fit.isoflop.draws == ()
+
+
+@pytest.mark.parametrize("name", ["kaplan", "skaling", "over-trained"])
+def test_any_law_of_loss_fits_a_table_and_prints_as_itself(laptop_study: Study, name: str) -> None:
+    fit = fit_table(laptop_study[1], law=name, methods=("parametric",), bootstrap=50)
+    law = laws.get(name)
+    assert fit.parametric.law == name
+    assert tuple(fit.parametric.parameters) == law.NAMES
+    assert fit.parametric.n_exponent is not None and fit.parametric.n_exponent.low is not None
+    assert Fit.model_validate_json(fit.model_dump_json()) == fit
+    text = fit.summary()
+    assert f"law       {law.formula}" in text
+    assert max(map(len, text.splitlines())) <= 160
+
+
+def test_constants_whose_unit_depends_on_an_exponent_stand_together_in_the_summary(laptop_study: Study) -> None:
+    fit = fit_table(laptop_study[1], methods=("parametric",), bootstrap=50)
+    lines = fit.summary().splitlines()
+    start = lines.index("law       L = E + A·N^−α + B·D^−β")
+    assert [line.split()[0] for line in lines[start + 1 : start + 4]] == ["E", "α", "β"]
+    assert lines[start + 4].split(" · ")[0].split()[0] == "A"
+
+
+def test_a_law_that_is_not_of_params_and_tokens_is_refused_with_those_that_are(laptop_study: Study) -> None:
+    with pytest.raises(UserError, match=r"law 'm4' is of x; .*: chinchilla, kaplan, over-trained, skaling"):
+        fit_table(laptop_study[1], law="m4")
+
+
+def test_as_many_runs_as_constants_are_refused() -> None:
+    params, tokens = [1e6, 4e6, 1e7, 1e6, 4e6, 1e7], [1e8, 4e8, 1e9, 1e9, 1e8, 4e8]
+    loss = CHINCHILLA.predict([400, 400, 1.7, 0.34, 0.28], params, tokens)
+    fit = fit_table(pd.DataFrame({"params": params, "tokens": tokens, "loss": loss}), law="skaling", bootstrap=0)
+    assert fit.parametric.reason == "6 runs can't carry the 6 constants of skaling: add runs"
