@@ -71,8 +71,8 @@ class IsoflopOptimum(Record):
     params: Interval | None = None
     tokens: Interval | None = None
     loss: Interval | None = None
-    polynomial: tuple[float, float, float] | None = Field(
-        default=None, description="loss = p0 + p1 x + p2 x^2 with x = ln(params)"
+    polynomial: tuple[float, ...] | None = Field(
+        default=None, description="loss = p0 + p1 x + p2 x^2 + ... with x = ln(params)"
     )
 
 
@@ -81,6 +81,7 @@ class IsoflopFit(Record):
 
     status: Literal["ok", "refused"]
     reason: str | None = None
+    interpolator: Literal["parabola", "cubic", "akima"] = "parabola"
     n_exponent: Interval | None = None
     d_exponent: Interval | None = None
     n_coefficient: Interval | None = Field(default=None, description="k in N* = k * C^a")

@@ -31,6 +31,9 @@ def fit(
     ] = "chinchilla",
     method: Annotated[str, typer.Option(help="all, parametric or isoflop.")] = "all",
     huber_delta: Annotated[float, typer.Option(help="Where the Huber loss turns linear, in log loss.")] = 1e-3,
+    interpolator: Annotated[
+        str, typer.Option(help="How an iso-FLOP line's minimum is found: parabola, cubic or akima.")
+    ] = "parabola",
     bootstrap: Annotated[int, typer.Option(min=0, max=100_000, help="Resamples; 0 for no intervals.")] = 4000,
     level: Annotated[float, typer.Option(help="Level of every interval.")] = 0.9,
     out: Annotated[
@@ -48,6 +51,7 @@ def fit(
 
     _check("--params-convention", params_convention, ("total", "nonembedding", "with-head"))
     _check("--method", method, ("all", *METHODS))
+    _check("--interpolator", interpolator, ("parabola", "cubic", "akima"))
     if flops_convention is not None:
         _check("--flops-convention", flops_convention, ("exact", "6nd"))
     made = fit_table(
@@ -58,6 +62,7 @@ def fit(
         law=law,
         methods=METHODS if method == "all" else (method,),  # type: ignore[arg-type]
         huber_delta=huber_delta,
+        interpolator=interpolator,  # type: ignore[arg-type]
         bootstrap=bootstrap,
         level=level,
     )

@@ -13,7 +13,7 @@ from scaling.errors import UserError
 from scaling.fit import Diagnostic, Fit, FittedRange, FrontierFit, IsoflopFit, ParametricFit
 from scaling.fits.bootstrap import BootstrapMethod
 from scaling.fits.frontier import fit_frontier, irreducible_range, levels_off_too_early
-from scaling.fits.isoflop import fit_isoflop
+from scaling.fits.isoflop import InterpolatorName, fit_isoflop
 from scaling.fits.parametric import fit_parametric
 from scaling.laws import get_loss_law
 from scaling.laws.law import FloatArray, LossLaw
@@ -86,6 +86,7 @@ def fit_table(
     methods: Sequence[Method] = ("parametric", "isoflop"),
     law: str | LossLaw = "chinchilla",
     huber_delta: float = 1e-3,
+    interpolator: InterpolatorName = "parabola",
     bootstrap: int = 1000,
     level: float = 0.9,
     seed: int = 0,
@@ -119,7 +120,7 @@ def fit_table(
         )
         diagnostics.extend(found)
     if "isoflop" in asked:
-        isoflop, found = fit_isoflop(table, bootstrap=bootstrap, level=level, seed=seed)
+        isoflop, found = fit_isoflop(table, interpolator=interpolator, bootstrap=bootstrap, level=level, seed=seed)
         diagnostics.extend(found)
     frontier = fit_frontier(isoflop, irreducible_range(table), draws=bootstrap, level=level, seed=seed)
     diagnostics.extend(_implausible(parametric, frontier))
