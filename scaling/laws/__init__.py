@@ -22,6 +22,8 @@ _HOMES = {
     "saturating-power": "scaling.laws.saturating_power:SATURATING_POWER",
     "skaling": "scaling.laws.skaling:SKALING",
     "top-1-error": "scaling.laws.top_1_error:TOP_1_ERROR",
+    "multi-power": "scaling.laws.multi_power:MULTI_POWER",
+    "tissue": "scaling.laws.tissue:TISSUE",
 }
 
 
