@@ -18,12 +18,12 @@ _HOMES = {
     "data-constrained": "scaling.laws.data_constrained:DATA_CONSTRAINED",
     "kaplan": "scaling.laws.kaplan:KAPLAN",
     "m4": "scaling.laws.m4:M4",
+    "multi-power": "scaling.laws.multi_power:MULTI_POWER",
     "over-trained": "scaling.laws.over_trained:OVER_TRAINED",
     "saturating-power": "scaling.laws.saturating_power:SATURATING_POWER",
     "skaling": "scaling.laws.skaling:SKALING",
-    "top-1-error": "scaling.laws.top_1_error:TOP_1_ERROR",
-    "multi-power": "scaling.laws.multi_power:MULTI_POWER",
     "tissue": "scaling.laws.tissue:TISSUE",
+    "top-1-error": "scaling.laws.top_1_error:TOP_1_ERROR",
 }
 
 

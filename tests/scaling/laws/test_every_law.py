@@ -15,6 +15,7 @@ from scaling.fits.estimate import estimate
 from scaling.laws.effective_data import effective_params, effective_tokens, optimal_params_for
 from scaling.laws.law import Law, LossLaw
 from scaling.laws.residual_scale import on_value
+from scaling.laws.schedule import ScheduleLaw
 
 
 @dataclass(frozen=True)
@@ -99,7 +100,8 @@ def near(name: str, seed: int, points: int = 30) -> tuple[Law, np.ndarray, tuple
 
 
 def test_every_registered_law_is_tested_here() -> None:
-    assert set(laws.names()) == set(CASES)
+    """But those of a whole schedule, which stand on points before they can be asked: ``test_schedule_laws.py``."""
+    assert {name for name in laws.names() if not isinstance(laws.get(name), ScheduleLaw)} == set(CASES)
     for name in LAWS:
         law = laws.get(name)
         assert law.name == name
