@@ -18,6 +18,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from scaling.errors import UserError as UserError
     from scaling.fit import Fit as Fit
+    from scaling.fit import LawFit as LawFit
+    from scaling.fits.curve import fit_law as fit_law
     from scaling.fits.together import fit_table as fit_table
     from scaling.forecast import Forecast as Forecast
     from scaling.forecast import Outcome as Outcome
@@ -28,11 +30,13 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "Fit": "scaling.fit",
+    "LawFit": "scaling.fit",
     "Forecast": "scaling.forecast",
     "ModelShape": "scaling.shape",
     "Outcome": "scaling.forecast",
     "RunSpec": "scaling.run_spec",
     "UserError": "scaling.errors",
+    "fit_law": "scaling.fits.curve",
     "fit_table": "scaling.fits.together",
     "predict": "scaling.prediction",
     "score": "scaling.prediction",

@@ -6,12 +6,18 @@ Results live here, apart from the algorithms in ``scaling.fits``, so that a save
 from __future__ import annotations
 
 import json
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field
 
 from scaling.observation import FlopsConvention, ParamsConvention
 from scaling.record import Interval, Record, content_hash
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike
+
+    from scaling.fits.curve import Band
+    from scaling.laws.law import Law
 
 __all__ = [
     "Diagnostic",
@@ -19,6 +25,7 @@ __all__ = [
     "FittedRange",
     "IsoflopFit",
     "IsoflopOptimum",
+    "LawFit",
     "ObservationCounts",
     "ParametricFit",
     "RejectedRow",
@@ -165,3 +172,42 @@ class Fit(Record):
         from scaling.fits.summary import summarise
 
         return summarise(self)
+
+
+class LawFit(Record):
+    """One law through columns of any kind: the answer of ``fit_law``."""
+
+    schema_version: int = 1
+    law: str
+    value: str = Field(description="the column fitted")
+    residuals: Literal["log", "value"] = Field(description="whether residuals are of ln y or of y")
+    parameters: dict[str, Interval]
+    fixed: tuple[str, ...] = Field(default=(), description="constants that were held")
+    objective: float = Field(description="sum of Huber terms, or half the sum of squares")
+    huber_delta: float | None = Field(description="None: least squares")
+    residual_sd: float = Field(description="robust SD of residuals, in their units")
+    rows: int
+    fitted_range: dict[str, tuple[float, float]]
+    draws: tuple[tuple[float, ...], ...] = Field(
+        default=(), description="bootstrap draws of the parameters, in the order of ``parameters``"
+    )
+    level: float = 0.9
+    bootstrap: int = 0
+    diagnostics: tuple[Diagnostic, ...] = ()
+
+    def predict(self, *inputs: ArrayLike, law: Law | None = None, scatter: bool = True) -> Band:
+        """The law's value at ``inputs``, in the order of its inputs, of one shape S; with its interval at ``level``.
+
+        The interval holds what one new measurement will show, or without ``scatter`` the law's own curve. It holds
+        inside the assumed law: nothing is added for what the law itself misses beyond ``fitted_range``. ``law`` is
+        needed only for one that is not registered. Unpacks as ``estimate, low, high``, each (*S).
+        """
+        from scaling.fits.curve import predict_law
+
+        return predict_law(self, *inputs, law=law, scatter=scatter)
+
+    def summary(self) -> str:
+        """The law, its constants with their intervals, how well it fits and what to know."""
+        from scaling.fits.summary import summarise_law
+
+        return summarise_law(self)

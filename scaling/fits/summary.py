@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from scaling import laws
 from scaling.errors import UserError
-from scaling.fit import Fit, FrontierFit, IsoflopFit, ParametricFit
+from scaling.fit import Diagnostic, Fit, FrontierFit, IsoflopFit, LawFit, ParametricFit
 from scaling.record import Interval
 
-__all__ = ["law_lines", "summarise"]
+__all__ = ["summarise", "summarise_law"]
 
 _CONVENTIONS = {
     "total": "all parameters",
@@ -21,7 +21,7 @@ _REJECTED_SHOWN = 5
 
 
 def _interval(interval: Interval, digits: str = ".3f") -> str:
-    if interval.low is None or interval.high is None:
+    if interval.low is None or interval.high is None or interval.low == interval.high:
         return f"{interval.estimate:{digits}}"
     return f"{interval.estimate:{digits}} [{interval.low:{digits}}, {interval.high:{digits}}]"
 
@@ -48,7 +48,7 @@ def _symbol(name: str) -> str:
     return _GREEK.get(word, word) + underscore + index
 
 
-def law_lines(name: str, parameters: Mapping[str, Interval]) -> list[str]:
+def _law(name: str, parameters: Mapping[str, Interval]) -> list[str]:
     """The law's formula, its constants with intervals, and in one line those whose unit depends on an exponent."""
     try:
         law = laws.get(name)
@@ -57,7 +57,8 @@ def law_lines(name: str, parameters: Mapping[str, Interval]) -> list[str]:
         formula, scales = name, ()
     lines = [f"law       {formula}"]
     for constant, found in parameters.items():
-        digits = ".3f" if 0.01 <= abs(found.estimate) < 100 else ".3g"
+        largest = max(abs(found.estimate), abs(found.high or 0.0))
+        digits = ".3f" if abs(found.estimate) >= 0.01 and largest < 100 else ".3g"
         if constant not in scales:
             lines.append(f"          {_symbol(constant)} {_interval(found, digits)}")
     if scales:
@@ -68,7 +69,7 @@ def law_lines(name: str, parameters: Mapping[str, Interval]) -> list[str]:
 def _parametric(fit: ParametricFit) -> list[str]:
     if fit.status == "refused":
         return [f"law       refused: {fit.reason}"]
-    lines = law_lines(fit.law, fit.parameters)
+    lines = _law(fit.law, fit.parameters)
     if fit.n_exponent is not None and fit.d_exponent is not None:
         lines.append(f"          N* ~ C^{_interval(fit.n_exponent)} · D* ~ C^{_interval(fit.d_exponent)}")
     if fit.residual_sd is not None and fit.model_sd_per_decade is not None:
@@ -106,6 +107,24 @@ def summarise(fit: Fit) -> str:
     lines = [*_observations(fit), "", *_parametric(fit.parametric), *_isoflop(fit.isoflop), *_frontier(fit.frontier)]
     if fit.bootstrap:
         lines.append(f"          intervals at {fit.level:.0%}")
+    return "\n".join([*lines, *_told(fit.diagnostics)])
+
+
+def summarise_law(fit: LawFit) -> str:
+    """The rows, the law with its constants, and every diagnostic; intervals at ``fit.level``."""
+    spans = " · ".join(f"{name} {low:.3g} to {high:.3g}" for name, (low, high) in fit.fitted_range.items())
+    lines = [f"{fit.value} of {fit.rows} rows · {spans}", "", *_law(fit.law, fit.parameters)]
+    scatter = f"{fit.residual_sd:.2%}" if fit.residuals == "log" else f"{fit.residual_sd:.3g}"
+    lines.append(f"          rows scatter by {scatter}; objective {fit.objective:.6g}")
+    if fit.fixed:
+        lines.append(f"          held: {', '.join(fit.fixed)}")
+    if fit.bootstrap:
+        lines.append(f"          intervals at {fit.level:.0%}")
+    return "\n".join([*lines, *_told(fit.diagnostics)])
+
+
+def _told(diagnostics: Sequence[Diagnostic]) -> list[str]:
+    """Every diagnostic as a line, after an empty one; a refusal stands with what it refuses."""
     marks = {"note": "·", "warning": "!", "refusal": "!"}
-    told = [f"{marks[note.severity]} {note.message}" for note in fit.diagnostics if note.severity != "refusal"]
-    return "\n".join([*lines, "", *told] if told else lines)
+    told = [f"{marks[note.severity]} {note.message}" for note in diagnostics if note.severity != "refusal"]
+    return ["", *told] if told else []
