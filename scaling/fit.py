@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from scaling.laws.law import Law
 
 __all__ = [
+    "Cure",
     "Diagnostic",
     "Fit",
     "FittedRange",
@@ -28,6 +29,7 @@ __all__ = [
     "LawFit",
     "ObservationCounts",
     "ParametricFit",
+    "ProposedRun",
     "RejectedRow",
 ]
 
@@ -114,12 +116,28 @@ class FrontierFit(Record):
     draws: tuple[tuple[float, float, float], ...] = Field(default=(), description="draws of (E, ln k, γ)")
 
 
+class ProposedRun(Record):
+    """A run that would tell what the fitted ones do not: its size and training tokens, counted as the fit counts."""
+
+    params: float
+    tokens: float
+
+
+class Cure(Record):
+    """The runs that would settle a diagnostic, to be planned as they stand."""
+
+    runs: tuple[ProposedRun, ...]
+    flops: float
+    """Of all of them together, under the fit's convention (c·N·D)."""
+
+
 class Diagnostic(Record):
     """Something the reader should know before trusting the fit, and what would cure it."""
 
     severity: Literal["note", "warning", "refusal"]
     code: str
     message: str
+    cure: Cure | None = None
 
 
 class FittedRange(Record):

@@ -18,7 +18,7 @@ from scaling.fits.bootstrap import BootstrapMethod, resample_points, resample_re
 from scaling.fits.huber import solve_huber, sum_of_huber
 from scaling.laws.law import Box, FloatArray, Law
 
-__all__ = ["LEAST_SQUARES", "Estimate", "draw", "estimate"]
+__all__ = ["LEAST_SQUARES", "Estimate", "draw", "estimate", "refit"]
 
 LEAST_SQUARES = 1e3
 """A delta beyond every residual: the Huber objective is then half the sum of squares."""
@@ -135,28 +135,36 @@ def draw(
     weights: FloatArray | None = None,
 ) -> FloatArray:
     """``draws`` refits of resampled data, (K, P) as the law defines its constants, each started from the estimate."""
-    law, points = found.law, len(value)
-    ln_inputs_Vn = found.centred(*inputs)
+    points = len(value)
     base_n = np.ones(points) if weights is None else weights
+    target_n = found.law.to_response(value)
     if method == "points":
-        targets, weight = law.to_response(value), resample_points(points, draws, rng, clusters) * base_n
-    else:
-        fitted_n = law.to_response(value) - found.residuals
-        targets = resample_residuals(fitted_n, found.residuals, found.unknowns, draws, rng, clusters)
-        weight = base_n
+        weight_Kn = resample_points(points, draws, rng, clusters) * base_n
+        return refit(found, inputs, np.broadcast_to(target_n, weight_Kn.shape), weight_Kn, delta)
+    fitted_n = target_n - found.residuals
+    target_Kn = resample_residuals(fitted_n, found.residuals, found.unknowns, draws, rng, clusters)
+    return refit(found, inputs, target_Kn, np.broadcast_to(base_n, target_Kn.shape), delta)
+
+
+def refit(
+    found: Estimate, inputs: tuple[FloatArray, ...], target_Kn: FloatArray, weight_Kn: FloatArray, delta: float
+) -> FloatArray:
+    """The estimate anew for each of K sets of responses and weights, (K, P), started from it (and, with few points, to
+    either side of it). A run of weight zero is left out."""
+    draws, points = target_Kn.shape
+    ln_inputs_Vn = found.centred(*inputs)
     starts = [found.free]
-    box = found.box
     if points <= _POINTS_THAT_NEED_MORE_STARTS:
-        starts.extend(_spread(found, box))
+        starts.extend(_spread(found, found.box))
     solutions = [
         solve_huber(
-            law,
+            found.law,
             np.repeat(start[None], draws, axis=0),
             ln_inputs_Vn,
-            targets,
-            weight,
+            target_Kn,
+            weight_Kn,
             delta,
-            box,
+            found.box,
             iterations=_DRAW_ITERATIONS,
             tolerance=1e-9,
         )

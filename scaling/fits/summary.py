@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Mapping, Sequence
 
 from scaling import laws
@@ -18,6 +19,7 @@ _CONVENTIONS = {
 }
 _GREEK = {"alpha": "α", "beta": "β", "gamma": "γ", "epsilon": "ε"}
 _REJECTED_SHOWN = 5
+_WIDTH = 120
 
 
 def _interval(interval: Interval, digits: str = ".3f") -> str:
@@ -126,5 +128,9 @@ def summarise_law(fit: LawFit) -> str:
 def _told(diagnostics: Sequence[Diagnostic]) -> list[str]:
     """Every diagnostic as a line, after an empty one; a refusal stands with what it refuses."""
     marks = {"note": "·", "warning": "!", "refusal": "!"}
-    told = [f"{marks[note.severity]} {note.message}" for note in diagnostics if note.severity != "refusal"]
+    told = [
+        textwrap.fill(f"{marks[note.severity]} {note.message}", _WIDTH, subsequent_indent="  ", break_long_words=False)
+        for note in diagnostics
+        if note.severity != "refusal"
+    ]
     return ["", *told] if told else []

@@ -91,6 +91,7 @@ def fit_table(
     level: float = 0.9,
     seed: int = 0,
     resample: BootstrapMethod = "residuals",
+    diagnose: bool = True,
 ) -> Fit:
     """Fit a table of runs (see ``read_table``) by each of ``methods``, the parametric one with ``law``.
 
@@ -116,7 +117,14 @@ def fit_table(
     diagnostics = list(table.diagnostics)
     if "parametric" in asked:
         parametric, found = fit_parametric(
-            table, law=law, huber_delta=huber_delta, bootstrap=bootstrap, level=level, seed=seed, method=resample
+            table,
+            law=law,
+            huber_delta=huber_delta,
+            bootstrap=bootstrap,
+            level=level,
+            seed=seed,
+            method=resample,
+            diagnose=diagnose,
         )
         diagnostics.extend(found)
     if "isoflop" in asked:

@@ -120,7 +120,7 @@ def test_runs_of_one_horizon_are_refused_with_the_cure() -> None:
     sizes = [1e6 * 2**i for i in range(10)]
     reason = _refused(sizes, [20 * n * (1 + 0.02 * (-1) ** i) for i, n in enumerate(sizes)])
     assert "every run has about 20 tokens a parameter" in reason
-    assert "Six runs at 5 and 80 tokens a parameter" in reason
+    assert "runs at 5 and 80 tokens a parameter tell them apart: 6 runs of 1M to 4M parameters" in reason
     assert "FLOPs" in reason
 
 

@@ -112,4 +112,5 @@ def test_as_many_runs_as_constants_are_refused() -> None:
     params, tokens = [1e6, 4e6, 1e7, 1e6, 4e6, 1e7], [1e8, 4e8, 1e9, 1e9, 1e8, 4e8]
     loss = CHINCHILLA.predict([400, 400, 1.7, 0.34, 0.28], params, tokens)
     fit = fit_table(pd.DataFrame({"params": params, "tokens": tokens, "loss": loss}), law="skaling", bootstrap=0)
-    assert fit.parametric.reason == "6 runs can't carry the 6 constants of skaling: add runs"
+    assert fit.parametric.reason is not None
+    assert fit.parametric.reason.startswith("6 usable runs can't carry the 6 constants of the law")
