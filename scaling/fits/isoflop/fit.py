@@ -20,8 +20,10 @@ import numpy as np
 from scaling.errors import UserError
 from scaling.fit import Diagnostic, IsoflopFit, IsoflopOptimum
 from scaling.fits.bootstrap import interval_of, stored_draws
+from scaling.fits.cures import described
 from scaling.fits.isoflop.akima import Akima
 from scaling.fits.isoflop.cubic import Cubic
+from scaling.fits.isoflop.cure import completing
 from scaling.fits.isoflop.line import Interpolator, Line, Minimum, Status
 from scaling.fits.isoflop.parabola import LocalParabola
 from scaling.fits.isoflop.polynomial import PolynomialInterpolator
@@ -163,8 +165,11 @@ def fit_isoflop(
     optima = tuple(_optimum(budget, bootstrap, level) for budget in budgets)
     refusal = _refusal(budgets, by.FEWEST)
     if refusal is not None:
+        lines_found = [(budget.line, budget.status) for budget in budgets]
+        cure = completing(lines_found, by.FEWEST, table.flops_per_param_token)
+        refusal = f"{refusal}: {described(cure)} would help"
         refused = IsoflopFit(status="refused", reason=refusal, interpolator=interpolator, optima=optima)
-        return refused, (Diagnostic(severity="refusal", code="isoflop", message=refusal),)
+        return refused, (Diagnostic(severity="refusal", code="isoflop", message=refusal, cure=cure),)
     (ln_k, a), (ln_k_K, a_K), (ln_j, b), (ln_j_K, b_K) = _power_laws(
         [(budget.line, budget.minimum) for budget in budgets if budget.minimum is not None], bootstrap
     )
