@@ -11,11 +11,10 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from scipy.stats import norm
 
 from analysis.study_view import StudyView
+from scaling.allocation import allocate
 from scaling.fit import Fit, IsoflopOptimum, ParametricFit
-from scaling.fits.frontier import frontier_log_losses, levels_off_too_early
 from scaling.laws.chinchilla import CHINCHILLA
 from scaling.published import published_optima
 from scaling.record import Interval
@@ -250,38 +249,17 @@ def _bounds(draws: Floats, level: float) -> tuple[Floats, Floats]:
 
 
 def _frontier(view: StudyView, flops: Floats) -> Band | None:
-    """L at N*(C), D*(C). The interval joins the draws' with the model error that each decade of extrapolation adds."""
-    parametric = view.fit.parametric
-    if parametric.status != "ok":
+    """The forecast of the compute-optimal run at each compute, as ``allocate`` would place it."""
+    if view.fit.parametric.status != "ok" or view.fit.drift.status != "ok":
         return None
-    decades = np.maximum(np.log10(flops / view.fit.fitted_range.flops[1]), 0.0)
-    if levels_off_too_early(parametric, view.fit.frontier):
-        return _isoflop_frontier(view.fit, flops, decades)
     per_token = view.fit.flops_per_param_token
-    best = CHINCHILLA.optimum(_theta(parametric), flops, per_token)
-    estimate = CHINCHILLA.predict(_theta(parametric), *best)
-    draws = np.stack([CHINCHILLA.predict(draw, *best) for draw in _draws(parametric)] or [np.full(flops.size, np.nan)])
-    low, high = _bounds(draws, view.fit.level)
-    model = norm.ppf((1 + view.fit.level) / 2) * (parametric.model_sd_per_decade or 0.0) * decades
+    placed = [allocate(view.fit, float(one), flops_per_token=lambda size: per_token * size).loss for one in flops]
+    losses = [loss for loss in placed if loss is not None]
     return Band(
         flops,
-        estimate,
-        estimate * np.exp(-np.hypot(np.log(estimate / low), model)),
-        estimate * np.exp(np.hypot(np.log(high / estimate), model)),
-    )
-
-
-def _isoflop_frontier(fit: Fit, flops: Floats, decades: Floats) -> Band:
-    """L* through the iso-FLOP minima, as forecasts beyond the data use it where the law levels off too early."""
-    draws = np.stack([np.exp(frontier_log_losses(fit.frontier, float(one))) for one in flops], axis=1)
-    estimate = np.median(draws, axis=0)
-    low, high = _bounds(draws, fit.level)
-    model = norm.ppf((1 + fit.level) / 2) * (fit.frontier.model_sd_per_decade or 0.0) * decades
-    return Band(
-        flops,
-        estimate,
-        estimate * np.exp(-np.hypot(np.log(estimate / low), model)),
-        estimate * np.exp(np.hypot(np.log(high / estimate), model)),
+        np.array([loss.estimate for loss in losses]),
+        np.array([loss.low for loss in losses], dtype=np.float64),
+        np.array([loss.high for loss in losses], dtype=np.float64),
     )
 
 

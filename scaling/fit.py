@@ -6,8 +6,10 @@ Results live here, apart from the algorithms in ``scaling.fits``, so that a save
 from __future__ import annotations
 
 import json
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal
 
+import numpy as np
 from pydantic import Field
 
 from scaling.observation import FlopsConvention, ParamsConvention
@@ -17,11 +19,14 @@ if TYPE_CHECKING:
     from numpy.typing import ArrayLike
 
     from scaling.fits.curve import Band
+    from scaling.fits.drift import Drift
     from scaling.laws.law import Law
 
 __all__ = [
+    "BackTestCut",
     "Cure",
     "Diagnostic",
+    "DriftFit",
     "Fit",
     "FittedRange",
     "IsoflopFit",
@@ -63,9 +68,6 @@ class ParametricFit(Record):
     d_exponent: Interval | None = Field(default=None, description="b in D* ~ C^b")
     huber_delta: float = 1e-3
     residual_sd: float | None = Field(default=None, description="robust SD of log loss around the law")
-    model_sd_per_decade: float | None = Field(
-        default=None, description="SD of log loss that each decade of extrapolation adds, from the back-test"
-    )
     draws: tuple[tuple[float, ...], ...] = Field(
         default=(), description="bootstrap draws of the parameters, in the order of ``parameters``"
     )
@@ -101,19 +103,44 @@ class IsoflopFit(Record):
     )
 
 
-class FrontierFit(Record):
-    """The loss of the compute-optimal run, L* = E + k·C^−γ, through the minima of the iso-FLOP lines.
+class BackTestCut(Record):
+    """The largest budgets left out and predicted from those below; errors are of log loss, predicted less actual."""
 
-    E can't be told from a few small budgets: it is drawn evenly from what text admits, so that not knowing it is part
-    of every interval.
+    largest_fitted_flops: float
+    fitted: int
+    predicted: int
+    extrapolation_orders: float
+    rms_error: float
+    rms_error_plain_law: float
+    mean_error: float
+    inside: int = Field(description="of the predicted, how many lay in their interval at the fit's level")
+    median_half_width: float
+
+
+class DriftFit(Record):
+    """What forecasts rest on: the law and its drift (``scaling.fits.drift``), and how it did on this table before.
+
+    The model itself is not kept but refitted from ``runs`` when it is first asked, in a tenth of a second.
     """
 
     status: Literal["ok", "refused"]
     reason: str | None = None
-    irreducible: tuple[float, float] | None = Field(default=None, description="range of E, nats a token")
-    gamma: Interval | None = None
-    model_sd_per_decade: float | None = None
-    draws: tuple[tuple[float, float, float], ...] = Field(default=(), description="draws of (E, ln k, γ)")
+    law: str = "chinchilla"
+    irreducible: tuple[float, float] | None = Field(
+        default=None, description="range of E in nats a token that the text admits, known from its bits per byte"
+    )
+    huber_delta: float = 1e-3
+    runs: tuple[tuple[float, float, float], ...] = Field(default=(), description="params, tokens, loss")
+    back_test: tuple[BackTestCut, ...] | None = Field(default=None, description="none asked for, or one row a cut")
+
+    @cached_property
+    def model(self) -> Drift:
+        from scaling import laws
+        from scaling.fits.drift import fit_drift
+
+        params, tokens, loss = np.array(self.runs, dtype=np.float64).reshape(-1, 3).T
+        law = laws.get_loss_law(self.law)
+        return fit_drift(law, params, tokens, loss, irreducible=self.irreducible, huber_delta=self.huber_delta)
 
 
 class ProposedRun(Record):
@@ -160,7 +187,7 @@ class Fit(Record):
     fitted_range: FittedRange
     parametric: ParametricFit
     isoflop: IsoflopFit
-    frontier: FrontierFit = FrontierFit(status="refused", reason="not asked for")
+    drift: DriftFit = DriftFit(status="refused", reason="not asked for")
     diagnostics: tuple[Diagnostic, ...] = ()
     level: float = 0.9
     bootstrap: int = 0
@@ -174,15 +201,17 @@ class Fit(Record):
     def flops_convention(self) -> FlopsConvention:
         return self.observations.flops_convention
 
-    @property
+    @cached_property
     def key(self) -> str:
         """SHA-256 of everything but how long it took."""
         return content_hash(self.model_dump(mode="json", exclude={"seconds"}))
 
     def answer(self) -> dict[str, Any]:
-        """What ``scaling fit --json`` prints: everything but the draws, as JSON values; never NaN."""
-        resampled = {name: {"draws"} for name, part in self if isinstance(part, Record) and hasattr(part, "draws")}
-        answer: dict[str, Any] = json.loads(self.model_dump_json(exclude=resampled))
+        """What ``scaling fit --json`` prints: everything but the draws and the runs, as JSON values; never NaN."""
+        bulk: dict[str, set[str]] = {
+            name: {"draws"} for name, part in self if isinstance(part, Record) and hasattr(part, "draws")
+        }
+        answer: dict[str, Any] = json.loads(self.model_dump_json(exclude=bulk | {"drift": {"runs"}}))
         return answer
 
     def summary(self) -> str:

@@ -15,6 +15,9 @@ class Forecast(Record):
     params: Interval
     tokens: Interval
     loss: Interval
+    """What one new run will measure: the law's uncertainty, its drift and the noise of a run."""
+    loss_if_law_holds: Interval | None
+    """The law's own loss and its bootstrap interval, were the law exactly true: for comparison, not for planning."""
     level: float
     extrapolation_orders: float
     """log10 of ``flops`` over the largest fitted run's; 0 inside the fitted range."""

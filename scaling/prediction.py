@@ -1,4 +1,8 @@
-"""From a fit to a forecast that can be checked, and from a forecast to its score."""
+"""From a fit to a forecast that can be checked, and from a forecast to its score.
+
+The loss is forecast by the law and its drift (``scaling.fits.drift``), inside the fitted runs and beyond them; N* and
+D* at a compute are the law's own optimum.
+"""
 
 from __future__ import annotations
 
@@ -6,31 +10,29 @@ import math
 from collections.abc import Callable, Sequence
 
 import numpy as np
-from scipy import stats
 
+from scaling import laws
 from scaling.errors import UserError
 from scaling.fit import Fit
 from scaling.fits.bootstrap import interval_of
-from scaling.fits.frontier import frontier_log_losses, levels_off_too_early
+from scaling.fits.irreducible import levels_off_too_early
 from scaling.forecast import Forecast, Outcome
-from scaling.laws.chinchilla import CHINCHILLA
-from scaling.laws.law import FloatArray
+from scaling.laws.law import FloatArray, LossLaw
 from scaling.record import Interval
 
-__all__ = ["predict", "predicted_log_losses", "score"]
+__all__ = ["predict", "score"]
 
-_NOISE_QUANTILES = stats.norm.ppf((np.arange(32) + 0.5) / 32)
-"""A normal distribution as 32 equally likely values: convolving draws with it needs no random numbers."""
 _SIZES_SEARCHED = 2001
 
 
-def _theta(fit: Fit) -> tuple[FloatArray, FloatArray]:
-    """The estimate (5,) and its draws (K, 5). Raises ``UserError`` if the fit has no law to predict a loss with."""
-    if fit.parametric.status != "ok":
+def _theta(fit: Fit) -> tuple[LossLaw, FloatArray, FloatArray]:
+    """The law, its estimate (P,) and draws (K, P). Raises ``UserError`` if the fit can't predict a loss."""
+    if fit.parametric.status != "ok" or fit.drift.status != "ok":
         iso = " (its iso-FLOP lines give N* and D*, but no loss beyond them)" if fit.isoflop.status == "ok" else ""
-        raise UserError(f"this fit can't predict a loss{iso}: {fit.parametric.reason}")
-    estimate = np.array([fit.parametric.parameters[name].estimate for name in CHINCHILLA.NAMES])
-    return estimate, np.array(fit.parametric.draws, dtype=np.float64).reshape(-1, len(CHINCHILLA.NAMES))
+        raise UserError(f"this fit can't predict a loss{iso}: {fit.parametric.reason or fit.drift.reason}")
+    law = laws.get_loss_law(fit.parametric.law)
+    estimate = np.array([fit.parametric.parameters[name].estimate for name in law.NAMES])
+    return law, estimate, np.array(fit.parametric.draws, dtype=np.float64).reshape(-1, len(law.NAMES))
 
 
 def _check(name: str, value: float) -> None:
@@ -39,11 +41,14 @@ def _check(name: str, value: float) -> None:
 
 
 def _optimum(
-    theta: FloatArray, flops: float, flops_per_param_token: float, flops_per_token: Callable[[float], float] | None
+    law: LossLaw,
+    theta: FloatArray,
+    flops: float,
+    flops_per_param_token: float,
+    flops_per_token: Callable[[float], float] | None,
 ) -> tuple[FloatArray, FloatArray]:
-    """N* and D* at ``flops`` for theta (..., 5): the law's own, or by search where FLOPs a token are a function of
-    N."""
-    params, tokens = CHINCHILLA.optimum(theta, flops, flops_per_param_token)
+    """N* and D* at ``flops`` for theta (..., P): the law's own, or by search where FLOPs a token depend on N."""
+    params, tokens = law.optimum(theta, flops, flops_per_param_token)
     if flops_per_token is None:
         return params, tokens
     # The loss is convex in ln N near its minimum; the search spans three factors of ten beyond every draw's 6ND
@@ -51,19 +56,8 @@ def _optimum(
     low, high = math.log(float(np.min(params)) / 1e3), math.log(float(np.max(params)) * 1e3)
     sizes_S = np.exp(np.linspace(max(low, 0.0), max(high, 1.0), _SIZES_SEARCHED))
     tokens_S = flops / np.array([flops_per_token(float(size)) for size in sizes_S])
-    best = np.argmin(CHINCHILLA.predict(theta, sizes_S, tokens_S), axis=-1)
+    best = np.argmin(law.predict(theta, sizes_S, tokens_S), axis=-1)
     return sizes_S[best], tokens_S[best]
-
-
-def predicted_log_losses(fit: Fit, draws: FloatArray, params: float, tokens: float, orders: float) -> FloatArray:
-    """The predictive distribution of ln loss of one run, as equally likely values (32 K,).
-
-    Each draw (K, 5) of the law is spread by a normal whose variance is that of a run around the law plus
-    (model_sd_per_decade · decades of extrapolation)².
-    """
-    centre_K = np.log(CHINCHILLA.predict(draws, params, tokens))
-    spread = math.hypot(fit.parametric.residual_sd or 0.0, (fit.parametric.model_sd_per_decade or 0.0) * orders)
-    return np.asarray((centre_K[:, None] + spread * _NOISE_QUANTILES).ravel())
 
 
 def predict(
@@ -78,8 +72,9 @@ def predict(
 
     Given FLOPs, N* and D* are the law's optimum and carry intervals; the loss is that of a run at the estimated N*
     and D*. FLOPs are c·N·D with the fit's own c (6 under 6nd; under exact, the median of the fitted runs), unless
-    ``flops_per_token``, training FLOPs a token as a function of N, is given. Loss intervals hold what one new run
-    will measure: uncertainty of the law, scatter of runs, and the back-tested drift of the law with each decade.
+    ``flops_per_token``, training FLOPs a token as a function of N, is given. The loss interval holds what one new run
+    will measure: uncertainty of the law, its drift beyond what it describes, and the noise of a run; what the law alone
+    would say stands beside it (``loss_if_law_holds``).
 
     A run's own FLOPs may be given beside its params and tokens; they then say how far outside the fitted runs it lies.
 
@@ -87,7 +82,7 @@ def predict(
     """
     if (params is None) != (tokens is None) or (flops is None and params is None):
         raise UserError("predict needs params and tokens together, or flops alone")
-    theta, draws = _theta(fit)
+    law, theta, draws = _theta(fit)
     factor = fit.flops_per_param_token
     if params is not None and tokens is not None:
         _check("params", params)
@@ -99,60 +94,57 @@ def predict(
     else:
         assert flops is not None
         _check("flops", flops)
-        best_params, best_tokens = (float(value) for value in _optimum(theta, flops, factor, flops_per_token))
-        params_K, tokens_K = _optimum(draws, flops, factor, flops_per_token) if len(draws) else (draws, draws)
+        best_params, best_tokens = (float(value) for value in _optimum(law, theta, flops, factor, flops_per_token))
+        params_K, tokens_K = _optimum(law, draws, flops, factor, flops_per_token) if len(draws) else (draws, draws)
         size = interval_of(best_params, params_K, fit.level)
         horizon = interval_of(best_tokens, tokens_K, fit.level)
-    orders = max(0.0, math.log10(flops / fit.fitted_range.flops[1]))
-    loss = float(CHINCHILLA.predict(theta, size.estimate, horizon.estimate))
-    spread = np.empty(0)
-    if orders > 0 and levels_off_too_early(fit.parametric, fit.frontier) and len(draws):
-        best = _optimum(theta, flops, factor, flops_per_token)
-        off_optimum = max(0.0, math.log(loss / float(CHINCHILLA.predict(theta, *best))))
-        level_K = frontier_log_losses(fit.frontier, flops) + off_optimum
-        loss = math.exp(float(np.median(level_K)))
-        drift = math.hypot(fit.parametric.residual_sd or 0.0, (fit.frontier.model_sd_per_decade or 0.0) * orders)
-        spread = np.exp((level_K[:, None] + drift * _NOISE_QUANTILES).ravel())
-    elif len(draws):
-        spread = np.exp(predicted_log_losses(fit, draws, size.estimate, horizon.estimate, orders))
+    told = fit.drift.model.predictive(size.estimate, horizon.estimate)
+    by_law = law.predict(draws, size.estimate, horizon.estimate) if len(draws) else np.empty(0)
+    tail = (1 - fit.level) / 2
     return Forecast(
         fit_key=fit.key,
         flops=flops,
         params=size,
         tokens=horizon,
-        loss=interval_of(loss, spread, fit.level),
+        loss=Interval(
+            estimate=math.exp(told.mean), low=math.exp(told.quantile(tail)), high=math.exp(told.quantile(1 - tail))
+        ),
+        loss_if_law_holds=interval_of(float(law.predict(theta, size.estimate, horizon.estimate)), by_law, fit.level),
         level=fit.level,
-        extrapolation_orders=orders,
+        extrapolation_orders=max(0.0, math.log10(flops / fit.fitted_range.flops[1])),
         params_convention=fit.params_convention,
         flops_convention=fit.flops_convention,
-        assumptions=_assumptions(fit, orders, flops_per_token is not None),
+        assumptions=_assumptions(fit, law, size.estimate, horizon.estimate, flops_per_token is not None),
     )
 
 
-def _assumptions(fit: Fit, orders: float, flops_per_token_given: bool) -> tuple[str, ...]:
+def _assumptions(fit: Fit, law: LossLaw, params: float, tokens: float, flops_per_token_given: bool) -> tuple[str, ...]:
     """What the forecast rests on, in words."""
-    parametric, frontier = fit.parametric, fit.frontier
+    drift = fit.drift
     flops = "6ND" if fit.flops_convention == "6nd" else f"exact, about {fit.flops_per_param_token:.3g} N D"
     given = "; FLOPs a token as given for the target's shape" if flops_per_token_given else ""
-    law = "law: L = E + A N^-alpha + B D^-beta with E free, the same law beyond the fitted runs as within them"
-    by_frontier = orders > 0 and levels_off_too_early(parametric, frontier)
-    if by_frontier and frontier.irreducible is not None:
-        low, high = frontier.irreducible
-        law = (
-            f"law: L* = E + k C^-gamma through the iso-FLOP minima, E anywhere from {low:.2f} to {high:.2f} nats; what "
-            "being off the optimum costs by L = E + A N^-alpha + B D^-beta, whose own E is implausibly high"
-        )
+    if "E" not in law.NAMES:
+        irreducible = "no irreducible loss"
+    elif drift.irreducible is None:
+        irreducible = "E free, loosely tied to the lowest loss by published fits"
+    else:
+        low, high = drift.irreducible
+        irreducible = f"E held to {low:.2f} to {high:.2f} nats, what text admits by its bits per byte"
+    tau_c, tau_r = drift.model.tau
     lines = [
-        law,
-        f"estimator: sum of Huber terms on log loss, delta {parametric.huber_delta:g}, {fit.observations.used} runs",
+        f"law: {law.formula}, {irreducible}; exponents with a loose prior from published fits",
+        f"drift: its reducible part wanders from the law along compute by {tau_c:.3g} and along tokens a parameter by "
+        f"{tau_r:.3g} (log loss a decade^1.5); both were learned from these runs and published sweeps",
         f"conventions: N {fit.params_convention}; FLOPs {flops}{given}",
         "recipe: data, tokenizer, schedule and tuning of hyperparameters as in the fitted runs",
     ]
-    if parametric.draws:
-        drift = frontier.model_sd_per_decade if by_frontier else parametric.model_sd_per_decade
+    if levels_off_too_early(fit.parametric, drift):
+        lines.append("the law by itself levels off above what text admits, and is not used beyond the runs")
+    low, high = fit.fitted_range.tokens_per_param
+    if not low <= tokens / params <= high:
         lines.append(
-            f"interval: {len(parametric.draws)} bootstrap draws, runs' scatter of {parametric.residual_sd or 0:.2%} "
-            f"and {drift or 0:.2%} a decade over {orders:.2f} decades of extrapolation"
+            f"{tokens / params:.3g} tokens a parameter lie outside the fitted runs' {low:.3g} to {high:.3g}: the law "
+            "is not measured there"
         )
     return tuple(lines)
 

@@ -13,7 +13,7 @@ from scaling.accounting import Accounting, counted
 from scaling.allocation import ESTIMATORS, Allocation, allocate, flat_region
 from scaling.errors import UserError
 from scaling.fit import Fit
-from scaling.fits.frontier import levels_off_too_early
+from scaling.fits.irreducible import levels_off_too_early
 from scaling.hardware import accelerator as find_accelerator
 from scaling.hardware import cluster_estimate, cluster_flops
 from scaling.hyperparameters import LearningRateLaw
@@ -271,10 +271,10 @@ def _estimators(fit: Fit, allocation: Allocation, accounting: Accounting) -> lis
                 f"The two estimators disagree: the law puts the optimum at {format_count(by_law)} parameters, the "
                 f"iso-FLOP lines at {format_count(by_lines)}, {by_lines / by_law:.2g} times as many."
             )
-    if levels_off_too_early(fit.parametric, fit.frontier):
+    if levels_off_too_early(fit.parametric, fit.drift):
         said.append(
             "The parametric law levels off above what larger models reach on text, so N and D come from the iso-FLOP "
-            "lines and the loss from the frontier of their minima."
+            "lines, and the forecast of the loss holds E to what text admits."
         )
     return said
 

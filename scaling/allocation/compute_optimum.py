@@ -11,7 +11,7 @@ from scaling import laws
 from scaling.errors import UserError
 from scaling.fit import Fit
 from scaling.fits.bootstrap import interval_of
-from scaling.fits.frontier import levels_off_too_early
+from scaling.fits.irreducible import levels_off_too_early
 from scaling.prediction import predict
 from scaling.record import Interval, Record
 
@@ -51,7 +51,7 @@ def allocate(
     The iso-FLOP lines give N* as a power of C and D* as what ``flops`` then buys. Raises :class:`UserError` with the
     fit's reasons if the estimator, or both, were refused.
     """
-    if estimator is None and fit.isoflop.status == "ok" and levels_off_too_early(fit.parametric, fit.frontier):
+    if estimator is None and fit.isoflop.status == "ok" and levels_off_too_early(fit.parametric, fit.drift):
         # A law that mistakes the lines' bends for the frontier's has exponents to match.
         estimator = "isoflop"
     if estimator != "isoflop" and fit.parametric.status == "ok":
@@ -105,7 +105,7 @@ def flat_region(
 
     None without a law, or with one that levels off too early to say.
     """
-    if fit.parametric.status != "ok" or levels_off_too_early(fit.parametric, fit.frontier):
+    if fit.parametric.status != "ok" or levels_off_too_early(fit.parametric, fit.drift):
         return None
     law = laws.get_loss_law(fit.parametric.law)
     theta = np.array([fit.parametric.parameters[name].estimate for name in law.NAMES])

@@ -18,7 +18,7 @@ from numpy.typing import ArrayLike
 
 from scaling.errors import UserError
 from scaling.fit import Fit
-from scaling.fits.frontier import levels_off_too_early
+from scaling.fits.irreducible import levels_off_too_early
 from scaling.laws.chinchilla import CHINCHILLA
 from scaling.laws.law import FloatArray
 from scaling.record import Interval
@@ -62,7 +62,7 @@ class LossSurface:
                 f"the fit's law is {parametric.law}, and this is worked out for chinchilla: fit the same runs with "
                 "--law chinchilla"
             )
-        if levels_off_too_early(parametric, fit.frontier):
+        if levels_off_too_early(parametric, fit.drift):
             return (
                 f"the law levels off at E = {parametric.parameters['E'].estimate:.2f} nats, above what larger models "
                 "reach on text, so what it says away from its runs can't be used: train runs of more compute"

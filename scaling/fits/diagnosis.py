@@ -32,23 +32,16 @@ _ROWS_TOLD = 2
 
 
 def findings(
-    table: Table, found: Estimate, fit: ParametricFit, draws_KP: FloatArray, cuts: int, *, level: float, refits: bool
+    table: Table, found: Estimate, fit: ParametricFit, draws_KP: FloatArray, *, level: float, refits: bool
 ) -> tuple[Diagnostic, ...]:
     """Every finding about ``fit``, the record of the estimate ``found`` of ``table`` with ``draws_KP`` (K, P).
 
-    ``cuts`` is the number of back-tests its drift was learned from; ``refits`` False leaves out what needs the law to
-    be fitted again (profiles and influence).
+    ``refits`` False leaves out what needs the law to be fitted again (profiles and influence).
     """
     notes = [*_at_bound(table, found), *_wide(table, fit), *_second_optimum(table, found), *_far(table, found)]
     if refits:
         notes += _flat(table, found, fit.huber_delta, level)
         notes += _influential(table, found, fit.huber_delta, draws_KP)
-    if cuts == 0:
-        message = (
-            "too few runs to leave the largest budget out and predict it: the model's error a decade is a prior "
-            f"({fit.model_sd_per_decade:.2%})"
-        )
-        notes.append(Diagnostic(severity="note", code="no-back-test", message=message))
     return tuple(notes)
 
 

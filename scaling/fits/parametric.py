@@ -1,4 +1,4 @@
-"""Approach 3 of Hoffmann et al. (2203.15556): one law through all runs, with intervals and a back-test.
+"""Approach 3 of Hoffmann et al. (2203.15556): one law through all runs, with intervals.
 
     minimise over the law's constants   Σ_i Huber_δ(ln L̂(N_i, D_i) − ln L_i),  δ = 1e-3, the sum
 
@@ -10,7 +10,6 @@ from __future__ import annotations
 import numpy as np
 
 from scaling.fit import Diagnostic, ParametricFit
-from scaling.fits.backtest import model_sd_per_decade
 from scaling.fits.bootstrap import BootstrapMethod, interval_of, residual_scale, stored_draws
 from scaling.fits.diagnosis import findings
 from scaling.fits.estimate import draw, estimate
@@ -52,9 +51,6 @@ def fit_parametric(
         draws_KP = draw(
             found, inputs, table.loss, huber_delta, draws=bootstrap, rng=rng, method=method, clusters=_trunks(table)
         )
-    model_sd, cuts = model_sd_per_decade(
-        law, *inputs, table.flops, table.loss, huber_delta, np.random.default_rng([seed, 4])
-    )
     # Where the exponents change with compute they are told at the largest budget fitted.
     top = float(table.flops.max())
     n_exponent, d_exponent = law.exponents(found.theta, top)
@@ -70,10 +66,9 @@ def fit_parametric(
         d_exponent=interval_of(float(d_exponent), d_draws, level),
         huber_delta=huber_delta,
         residual_sd=residual_scale(found.residuals, len(law.NAMES)),
-        model_sd_per_decade=model_sd,
         draws=stored_draws(draws_KP),
     )
-    return fit, findings(table, found, fit, draws_KP, cuts, level=level, refits=diagnose)
+    return fit, findings(table, found, fit, draws_KP, level=level, refits=diagnose)
 
 
 def _trunks(table: Table) -> np.ndarray | None:

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 
 from scaling import laws
 from scaling.errors import UserError
-from scaling.fit import Diagnostic, Fit, FrontierFit, IsoflopFit, LawFit, ParametricFit
+from scaling.fit import Diagnostic, DriftFit, Fit, IsoflopFit, LawFit, ParametricFit
 from scaling.record import Interval
 
 __all__ = ["summarise", "summarise_law"]
@@ -74,11 +74,8 @@ def _parametric(fit: ParametricFit) -> list[str]:
     lines = _law(fit.law, fit.parameters)
     if fit.n_exponent is not None and fit.d_exponent is not None:
         lines.append(f"          N* ~ C^{_interval(fit.n_exponent)} · D* ~ C^{_interval(fit.d_exponent)}")
-    if fit.residual_sd is not None and fit.model_sd_per_decade is not None:
-        lines.append(
-            f"          runs scatter by {fit.residual_sd:.2%} of loss; each decade beyond them adds "
-            f"{fit.model_sd_per_decade:.2%}"
-        )
+    if fit.residual_sd is not None:
+        lines.append(f"          runs scatter by {fit.residual_sd:.2%} of loss")
     return lines
 
 
@@ -97,16 +94,26 @@ def _isoflop(fit: IsoflopFit) -> list[str]:
     return lines
 
 
-def _frontier(fit: FrontierFit) -> list[str]:
-    if fit.status == "refused" or fit.gamma is None or fit.irreducible is None:
+def _drift(fit: DriftFit, level: float) -> list[str]:
+    if fit.status == "refused" or not fit.back_test:
         return []
-    low, high = fit.irreducible
-    return [f"frontier  L* ~ E + k·C^−γ, γ {_interval(fit.gamma)} with E anywhere from {low:.2f} to {high:.2f} nats"]
+    return [
+        f"back-test {cut.predicted} runs to {10**cut.extrapolation_orders:.1f} times the {cut.fitted} below "
+        f"{cut.largest_fitted_flops:.3g} FLOPs: rms error {cut.rms_error:.2%} (the law alone "
+        f"{cut.rms_error_plain_law:.2%}), {cut.inside} inside {level:.0%}"
+        for cut in fit.back_test
+    ]
 
 
 def summarise(fit: Fit) -> str:
     """Rows used, the law, the iso-FLOP optima, and every diagnostic; intervals at ``fit.level``."""
-    lines = [*_observations(fit), "", *_parametric(fit.parametric), *_isoflop(fit.isoflop), *_frontier(fit.frontier)]
+    lines = [
+        *_observations(fit),
+        "",
+        *_parametric(fit.parametric),
+        *_isoflop(fit.isoflop),
+        *_drift(fit.drift, fit.level),
+    ]
     if fit.bootstrap:
         lines.append(f"          intervals at {fit.level:.0%}")
     return "\n".join([*lines, *_told(fit.diagnostics)])

@@ -8,11 +8,13 @@ from pathlib import Path
 from typing import Literal
 
 import pandas as pd
+from scipy.stats import binom
 
 from scaling.errors import UserError
-from scaling.fit import Diagnostic, Fit, FittedRange, FrontierFit, IsoflopFit, ParametricFit
+from scaling.fit import Diagnostic, DriftFit, Fit, FittedRange, IsoflopFit, ParametricFit
 from scaling.fits.bootstrap import BootstrapMethod
-from scaling.fits.frontier import fit_frontier, irreducible_range, levels_off_too_early
+from scaling.fits.forecasting import fit_forecaster
+from scaling.fits.irreducible import levels_off_too_early
 from scaling.fits.isoflop import InterpolatorName, fit_isoflop
 from scaling.fits.parametric import fit_parametric
 from scaling.laws import get_loss_law
@@ -63,18 +65,40 @@ def disagreement(parametric: Interval | None, isoflop: Interval | None) -> Diagn
     return Diagnostic(severity="warning", code="approaches-disagree", message=message)
 
 
-def _implausible(parametric: ParametricFit, frontier: FrontierFit) -> tuple[Diagnostic, ...]:
+def _implausible(parametric: ParametricFit, drift: DriftFit) -> tuple[Diagnostic, ...]:
     """The law's E above what text admits: its level must not be extrapolated."""
-    if not levels_off_too_early(parametric, frontier):
+    if not levels_off_too_early(parametric, drift):
         return ()
-    assert frontier.irreducible is not None
+    assert drift.irreducible is not None
     e = parametric.parameters["E"].estimate
     message = (
-        f"the law levels off at E = {e:.2f} nats a token, above the {frontier.irreducible[1]:.2f} that larger models "
-        "reach on text: runs this small can't show E. Losses beyond the data come from the frontier of the iso-FLOP "
-        "minima, and from the law only what being off the optimum costs; runs of more compute would settle it"
+        f"the law levels off at E = {e:.2f} nats a token, above the {drift.irreducible[1]:.2f} that larger models "
+        "reach on text: runs this small can't show E. Forecasts hold E to what text admits, and N* and D* come from "
+        "the iso-FLOP lines where there are any; runs of more compute would settle it"
     )
     return (Diagnostic(severity="warning", code="irreducible-implausible", message=message),)
+
+
+def _back_tested(drift: DriftFit, level: float) -> tuple[Diagnostic, ...]:
+    """What the back-test says of the intervals: a note where it could not be made, a warning where they failed."""
+    if drift.back_test is None:
+        return ()
+    if not drift.back_test:
+        message = (
+            "too few runs to leave the largest budget out and predict it: how far this table's law drifts is a prior, "
+            "learned from published sweeps"
+        )
+        return (Diagnostic(severity="note", code="no-back-test", message=message),)
+    inside = sum(cut.inside for cut in drift.back_test)
+    predicted = sum(cut.predicted for cut in drift.back_test)
+    # Of as many independent intervals at this level so few would hold by chance one time in a hundred at most.
+    if inside >= binom.ppf(0.01, predicted, level):
+        return ()
+    message = (
+        f"forecasts of this table's own largest budgets held {inside} of {predicted} runs in their {level:.0%} "
+        "intervals: take the intervals of what lies beyond for too narrow"
+    )
+    return (Diagnostic(severity="warning", code="back-test-missed", message=message),)
 
 
 def fit_table(
@@ -114,6 +138,7 @@ def fit_table(
         status="refused", reason=incomparable or _NOT_ASKED, law=law.name, huber_delta=huber_delta
     )
     isoflop = IsoflopFit(status="refused", reason=incomparable or _NOT_ASKED)
+    drift = DriftFit(status="refused", reason=incomparable or _NOT_ASKED)
     diagnostics = list(table.diagnostics)
     if "parametric" in asked:
         parametric, found = fit_parametric(
@@ -127,11 +152,13 @@ def fit_table(
             diagnose=diagnose,
         )
         diagnostics.extend(found)
+        drift = DriftFit(status="refused", reason=parametric.reason, law=law.name)
+        if parametric.status == "ok":
+            drift = fit_forecaster(table, law, huber_delta=huber_delta, level=level, back_tested=diagnose)
     if "isoflop" in asked:
         isoflop, found = fit_isoflop(table, interpolator=interpolator, bootstrap=bootstrap, level=level, seed=seed)
         diagnostics.extend(found)
-    frontier = fit_frontier(isoflop, irreducible_range(table), draws=bootstrap, level=level, seed=seed)
-    diagnostics.extend(_implausible(parametric, frontier))
+    diagnostics.extend((*_implausible(parametric, drift), *_back_tested(drift, level)))
     apart = disagreement(parametric.n_exponent, isoflop.n_exponent)
     return Fit(
         observations=table.counts,
@@ -144,7 +171,7 @@ def fit_table(
         ),
         parametric=parametric,
         isoflop=isoflop,
-        frontier=frontier,
+        drift=drift,
         diagnostics=(*diagnostics, apart) if apart else tuple(diagnostics),
         level=level,
         bootstrap=bootstrap,

@@ -91,6 +91,19 @@ class Chinchilla(LossLaw):
             np.array([high + 3, high + 3, low + 0.05, _LARGEST_EXPONENT, _LARGEST_EXPONENT]),
         )
 
+    def prior(
+        self, ln_inputs_Vn: FloatArray, value_n: FloatArray, irreducible: tuple[float, float] | None = None
+    ) -> tuple[FloatArray, FloatArray]:
+        """Published exponents lie from 0.10 to 0.55 (OLMo ladder 0.10 and 0.16, Hoffmann 0.34 and 0.28, Besiroglu 0.35
+        and 0.37, datablations 0.35), published E at 0.4 to 0.9 of the lowest loss they were fitted on."""
+        ln_e, ln_e_sd = float(np.log(value_n).min()) - 0.35, 0.4
+        if irreducible is not None:
+            low, high = np.log(irreducible)
+            # The range as 90% of a normal's mass: its ends are not walls.
+            ln_e, ln_e_sd = 0.5 * float(low + high), float(high - low) / (2 * 1.6449)
+        ln_term = float(np.log(0.2 * np.median(value_n)))
+        return np.array([ln_term, ln_term, ln_e, 0.33, 0.33]), np.array([2.0, 2.0, ln_e_sd, 0.15, 0.15])
+
     def starts(self, ln_inputs_Vn: FloatArray, value_n: FloatArray, count: int) -> FloatArray:
         x_n, y_n = ln_inputs_Vn
         return projected_starts(x_n, y_n, np.log(value_n), count)

@@ -159,6 +159,16 @@ class LossLaw(Law):
 
     inputs: ClassVar[tuple[str, ...]] = ("params", "tokens")
 
+    def prior(
+        self, ln_inputs_Vn: FloatArray, value_n: FloatArray, irreducible: tuple[float, float] | None = None
+    ) -> tuple[FloatArray, FloatArray]:
+        """Mean and SD (P,) of a normal prior of ``free``, for forecasts: the box, its middle four SDs from its sides.
+
+        ``irreducible`` is a range of E in nats a token that is known beforehand, for laws that have an E.
+        """
+        box = self.box(ln_inputs_Vn, value_n)
+        return 0.5 * (box.low + box.high), 0.25 * (box.high - box.low)
+
     def optimum(
         self, theta: ArrayLike, flops: ArrayLike, flops_per_param_token: float = 6.0
     ) -> tuple[FloatArray, FloatArray]:

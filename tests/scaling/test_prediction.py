@@ -42,7 +42,11 @@ def test_intervals_widen_with_the_decades_of_extrapolation(fit: Fit) -> None:
     assert [f.extrapolation_orders for f in forecasts] == pytest.approx([0, 1, 3])
     widths = [np.log(f.loss.high / f.loss.low) for f in forecasts]  # type: ignore[operator]
     assert widths[0] < widths[1] < widths[2]
-    assert any("a decade over 3.00 decades" in line for line in forecasts[2].assumptions)
+    for told in forecasts:
+        law = told.loss_if_law_holds
+        assert law is not None and law.low is not None and law.high is not None
+        assert np.log(law.high / law.low) < np.log(told.loss.high / told.loss.low)  # type: ignore[operator]
+    assert any("decade^1.5" in line for line in forecasts[2].assumptions)
 
 
 def test_flops_a_token_that_fall_with_size_move_the_optimum(fit: Fit) -> None:

@@ -6,7 +6,7 @@ import pytest
 
 from scaling.allocation import allocate, answer
 from scaling.errors import UserError
-from scaling.fit import Fit, FrontierFit, IsoflopFit, ParametricFit
+from scaling.fit import Fit, IsoflopFit, ParametricFit
 
 
 def test_the_whole_answer_is_one_record_that_reads_back_and_prints(lab_fit: Fit) -> None:
@@ -42,7 +42,7 @@ def test_with_text_enough_one_pair_of_constants_is_enough(lab_fit: Fit) -> None:
 
 
 def test_a_law_that_levels_off_too_early_leaves_the_optimum_and_refuses_the_rest(lab_fit: Fit) -> None:
-    doubtful = lab_fit.model_copy(update={"frontier": FrontierFit(status="ok", irreducible=(0.5, 1.2))})
+    doubtful = lab_fit.model_copy(update={"drift": lab_fit.drift.model_copy(update={"irreducible": (0.5, 1.2)})})
     made = answer(doubtful, 1e20, shrink_by=4)
     assert made.optimum.estimator == "isoflop"
     assert made.shrunk is None

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from scaling.allocation import LossSurface
 from scaling.errors import UserError
-from scaling.fit import Fit, FrontierFit, ParametricFit
+from scaling.fit import DriftFit, Fit, ParametricFit
 from scaling.laws.chinchilla import CHINCHILLA
 
 laws = st.tuples(
@@ -62,6 +62,6 @@ def test_a_law_that_can_not_be_used_away_from_its_runs_is_refused_with_the_reaso
     other = lab_fit.parametric.model_copy(update={"law": "kaplan"})
     with pytest.raises(UserError, match=r"--law chinchilla"):
         LossSurface.of(lab_fit.model_copy(update={"parametric": other}))
-    frontier = FrontierFit(status="ok", irreducible=(0.5, 1.2))
+    drift = DriftFit(status="ok", irreducible=(0.5, 1.2))
     with pytest.raises(UserError, match="levels off"):
-        LossSurface.of(lab_fit.model_copy(update={"frontier": frontier}))
+        LossSurface.of(lab_fit.model_copy(update={"drift": drift}))

@@ -1,0 +1,378 @@
+"""A law and its drift: how a forecast is made where nothing was measured.
+
+    L_i = (E + R(θ; N_i, D_i) · exp(δ_C(log10 C_i) + δ_R(log10 D_i/N_i))) · exp(ε_i)
+
+R is the law's reducible loss. No law of two power terms is true of a real sweep to a tenth of a per cent, and what it
+misses is systematic: residuals bend along compute and along tokens a parameter. Each δ is an integrated Wiener process,
+a function whose slope wanders by τ a square root of a decade; δ_C starts at the smallest budget, δ_R to both sides of
+the median D/N. This is Kennedy & O'Hagan's discrepancy (2001, doi 10.1111/1467-9868.00294). Runs near the target count
+more because the drift has had less room to wander between them and the target, the recent slope of the residuals is
+carried on, and the interval widens with the distance: as its power 1.5, where it is the drift's alone.
+
+ε_i has the variance (s² + (κ·x_i)²) / w_i: x_i is how far, in log loss, the run lies from the best of its compute, for
+runs far from the frontier follow no law well; w_i < 1 marks an outlier. s, τ_C and τ_R are not chosen but integrated
+over a grid, each combination weighted by its evidence (Laplace's) times a prior.
+
+Shapes: n points, P constants of the law, H hinges, M = P + H coefficients, K combinations on the grid.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+import numpy as np
+from scipy.optimize import brentq
+from scipy.special import ndtr
+
+from scaling.fits.estimate import Estimate, estimate
+from scaling.laws.law import FloatArray, LossLaw
+
+__all__ = ["Drift", "DriftPrior", "Predictive", "fit_drift"]
+
+_KNOTS = 24
+_ITERATIONS = 6
+_REWEIGHTINGS = 8
+_LARGEST_STEP = 0.5
+_SMALLEST_NOISE = 5e-4
+_NEGLIGIBLE = 1e-3
+"""Combinations of the grid with less than this share of the weight are left out."""
+
+
+@dataclass(frozen=True)
+class DriftPrior:
+    """What is believed before the data, learned from published tables (``benchmarks/extrapolation``).
+
+    ``ln_tau_c`` and ``ln_tau_r`` are (mean, SD) of the logarithms of τ in units of log reducible loss a decade^1.5.
+    """
+
+    ln_tau_c: tuple[float, float] = (math.log(0.04), 1.0)
+    ln_tau_r: tuple[float, float] = (math.log(0.03), 0.8)
+    ln_noise_sd: float = 0.5
+    """SD of ln(s / the robust SD of the plain fit's residuals)."""
+    excess_share: float = 0.25
+    """κ."""
+    outlier: float = 2.5
+    """Residuals beyond this many SD count as if they were this many: their own noise is taken to be larger."""
+    tau_grid: tuple[float, ...] = tuple(np.geomspace(0.004, 0.5, 7).tolist())
+    noise_grid: tuple[float, ...] = (0.4, 0.7, 1.0, 1.5, 2.2, 3.0)
+
+
+@dataclass(frozen=True)
+class Predictive:
+    """The distribution of ln L at one target, a mixture of normals: one for each combination of the grid (K,)."""
+
+    weight_K: FloatArray
+    mean_K: FloatArray
+    variance_K: FloatArray
+
+    @property
+    def mean(self) -> float:
+        return float(self.weight_K @ self.mean_K)
+
+    @property
+    def sd(self) -> float:
+        return math.sqrt(float(self.weight_K @ (self.variance_K + self.mean_K**2)) - self.mean**2)
+
+    def quantile(self, probability: float) -> float:
+        """ln L below which the run's lies with ``probability``."""
+        sd_K = np.sqrt(self.variance_K)
+        edges = self.mean_K[:, None] + np.array([-9.0, 9.0]) * sd_K[:, None]
+
+        def surplus(value: float) -> float:
+            return float(self.weight_K @ ndtr((value - self.mean_K) / sd_K)) - probability
+
+        return float(brentq(surplus, edges.min(), edges.max(), xtol=1e-9))
+
+
+@dataclass(frozen=True)
+class _Axis:
+    """One δ as hinges: δ(u) = Σ_j z_j (u − t_j)₊ for u ≥ 0, z_j ~ N(0, τ²Δ); two sides have knots of their own."""
+
+    origin: float
+    step: float
+    sides: tuple[float, ...]
+    """Extent of the data to the right, and to the left where the axis has two sides."""
+
+    def features(self, position: FloatArray) -> FloatArray:
+        """(points, knots)"""
+        offset = position - self.origin
+        parts = []
+        for sign, extent in zip((1.0, -1.0), self.sides, strict=False):
+            knots = self.step * (np.arange(round(extent / self.step)) + 0.5)
+            parts.append(np.maximum(sign * offset[:, None] - knots, 0.0))
+        return np.concatenate(parts, axis=1)
+
+    def beyond(self, position: float) -> float:
+        """Variance of δ there that no data bear on, in units of τ²: a cubic of the distance to the data's edge."""
+        offset = position - self.origin
+        side = 0 if offset >= 0 else 1
+        extent = self.sides[side] if side < len(self.sides) else 0.0
+        return max(0.0, abs(offset) - extent) ** 3 / 3
+
+
+def _axis(position_n: FloatArray, origin: float, two_sided: bool) -> _Axis:
+    right, left = float(position_n.max()) - origin, origin - float(position_n.min())
+    step = max((right + left) / _KNOTS, 1e-6)
+    # Whole numbers of knots, at least one: the last half step beyond the data costs nothing.
+    extents = [math.ceil(max(right, step) / step - 1e-9) * step]
+    if two_sided:
+        extents.append(math.ceil(max(left, step) / step - 1e-9) * step)
+    return _Axis(origin, step, tuple(extents))
+
+
+@dataclass(frozen=True)
+class _Grid:
+    """Each combination's noise and taus (K,), mode of constants and hinges (K, M), and weight (K,)."""
+
+    noise_K: FloatArray
+    tau_c_K: FloatArray
+    tau_r_K: FloatArray
+    mode_KM: FloatArray
+    weight_K: FloatArray
+
+
+@dataclass(frozen=True)
+class Drift:
+    """The fitted model; ``predictive`` says what it expects anywhere."""
+
+    law: LossLaw
+    plain: Estimate
+    """The law alone, by the sum of Huber terms: where the search starts, and the centre of its coordinates."""
+    prior: DriftPrior
+    params_n: FloatArray
+    tokens_n: FloatArray
+    ln_loss_n: FloatArray
+    excess_n: FloatArray
+    """How far each run lies from the best of its compute, in log loss."""
+    weight_n: FloatArray
+    mean_P: FloatArray
+    sd_P: FloatArray
+    """The prior of the searched coordinates."""
+    axis_c: _Axis
+    axis_r: _Axis
+    grid: _Grid
+
+    @property
+    def tau(self) -> tuple[float, float]:
+        """Posterior geometric means of τ_C and τ_R."""
+        weights = self.grid.weight_K
+        return (
+            math.exp(float(weights @ np.log(self.grid.tau_c_K))),
+            math.exp(float(weights @ np.log(self.grid.tau_r_K))),
+        )
+
+    def _features(self, params: FloatArray, tokens: FloatArray) -> FloatArray:
+        return np.concatenate(
+            (
+                self.axis_c.features(np.log10(params) + np.log10(tokens)),
+                self.axis_r.features(np.log10(tokens) - np.log10(params)),
+            ),
+            axis=1,
+        )
+
+    def _linearised(self, modes_KM: FloatArray, params_n: FloatArray, tokens_n: FloatArray) -> tuple[FloatArray, ...]:
+        """ln L (K, n) and its gradient (K, n, M) in constants and hinges, at each mode."""
+        constants = len(self.mean_P)
+        free_KP = modes_KM[:, :constants]
+        ln_law_Kn, jacobian_KnP = self.law.response_and_gradient(free_KP, self.plain.centred(params_n, tokens_n))
+        features_nH = self._features(params_n, tokens_n)
+        drift_Kn = np.exp(modes_KM[:, constants:] @ features_nH.T)
+        law_Kn = np.exp(ln_law_Kn)
+        gradient_KnP = (drift_Kn * law_Kn)[..., None] * jacobian_KnP
+        irreducible_K1 = np.zeros((len(modes_KM), 1))
+        if "E" in self.law.NAMES:
+            e = self.law.NAMES.index("E")
+            irreducible_K1 = np.exp(free_KP[:, e : e + 1])
+            gradient_KnP[..., e] += (1 - drift_Kn) * irreducible_K1
+        reducible_Kn = (law_Kn - irreducible_K1) * drift_Kn
+        loss_Kn = irreducible_K1 + reducible_Kn
+        hinges_KnH = (reducible_Kn / loss_Kn)[..., None] * features_nH
+        return np.log(loss_Kn), np.concatenate((gradient_KnP / loss_Kn[..., None], hinges_KnH), axis=2)
+
+    @cached_property
+    def _factor(self) -> FloatArray:
+        """Cholesky factors (K, M, M) of the posterior covariance of constants and hinges."""
+        normal_KMM = _normal_equations(self, self.grid)[0]
+        return np.asarray(np.linalg.inv(np.swapaxes(np.linalg.cholesky(normal_KMM), 1, 2)))
+
+    def predictive(self, params: float, tokens: float, *, noise: bool = True) -> Predictive:
+        """What ln L of one new run of ``params`` and ``tokens`` is expected to be; without its ``noise``, what the mean
+        of many replicates of it would be."""
+        point_n, point_d = np.array([params]), np.array([tokens])
+        grid = self.grid
+        # Linear in constants and hinges: their joint posterior is a narrow, curved ridge, of which draws of a normal
+        # leave the ground.
+        mean_K1, gradient_K1M = self._linearised(grid.mode_KM, point_n, point_d)
+        variance_K = (np.einsum("kij,ki->kj", self._factor, gradient_K1M[:, 0]) ** 2).sum(axis=1)
+        beyond_K = grid.tau_c_K**2 * self.axis_c.beyond(math.log10(params) + math.log10(tokens))
+        beyond_K += grid.tau_r_K**2 * self.axis_r.beyond(math.log10(tokens) - math.log10(params))
+        variance_K += beyond_K * self._reducible_share(mean_K1[:, 0]) ** 2
+        if noise:
+            excess = float(_excess(self.law, self.plain.theta, point_n, point_d)[0])
+            variance_K += grid.noise_K**2 + (self.prior.excess_share * excess) ** 2
+        return Predictive(grid.weight_K, mean_K1[:, 0], variance_K)
+
+    def _reducible_share(self, ln_loss_K: FloatArray) -> FloatArray:
+        if "E" not in self.law.NAMES:
+            return np.ones(len(ln_loss_K))
+        return np.asarray(1 - np.exp(self.grid.mode_KM[:, self.law.NAMES.index("E")] - ln_loss_K))
+
+
+def _exponent_bounds(law: LossLaw, mean_P: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """Exponents are kept where a law is one, above 0.01 and below 3; other coordinates are free."""
+    exponents = np.array([not parameter.log for parameter in law.parameters])
+    return np.where(exponents, 0.01, -np.inf), np.where(exponents, 3.0, np.inf)
+
+
+def _excess(law: LossLaw, theta: FloatArray, params_n: FloatArray, tokens_n: FloatArray) -> FloatArray:
+    best_n, best_d = law.optimum(theta, params_n * tokens_n, 1.0)
+    ratio = law.predict(theta, params_n, tokens_n) / law.predict(theta, best_n, best_d)
+    return np.asarray(np.log(np.maximum(ratio, 1.0)))
+
+
+def _precision(model: Drift, grid: _Grid) -> FloatArray:
+    """Of the prior of constants and hinges, (K, M)."""
+    knots_c, knots_r = (axis.features(np.zeros(1)).shape[1] for axis in (model.axis_c, model.axis_r))
+    count = len(grid.noise_K)
+    parts = (
+        np.broadcast_to(1 / model.sd_P**2, (count, len(model.sd_P))),
+        np.broadcast_to(1 / (grid.tau_c_K[:, None] ** 2 * model.axis_c.step), (count, knots_c)),
+        np.broadcast_to(1 / (grid.tau_r_K[:, None] ** 2 * model.axis_r.step), (count, knots_r)),
+    )
+    return np.concatenate(parts, axis=1)
+
+
+def _noise_variance(model: Drift, grid: _Grid) -> FloatArray:
+    """(K, n)"""
+    return (grid.noise_K[:, None] ** 2 + (model.prior.excess_share * model.excess_n) ** 2) / model.weight_n
+
+
+def _normal_equations(model: Drift, grid: _Grid) -> tuple[FloatArray, FloatArray, FloatArray]:
+    """Normal matrices (K, M, M) and right sides (K, M) of a Gauss–Newton step from the modes, and residuals (K, n)."""
+    fitted_Kn, phi_KnM = model._linearised(grid.mode_KM, model.params_n, model.tokens_n)
+    residual_Kn = model.ln_loss_n - fitted_Kn
+    scaled_KnM = phi_KnM / _noise_variance(model, grid)[..., None]
+    precision_KM = _precision(model, grid)
+    normal_KMM = np.matmul(np.swapaxes(scaled_KnM, 1, 2), phi_KnM)
+    diagonal = np.arange(normal_KMM.shape[1])
+    normal_KMM[:, diagonal, diagonal] += precision_KM
+    slope_KM = np.einsum("knm,kn->km", scaled_KnM, residual_Kn) - precision_KM * (grid.mode_KM - _prior_mean(model))
+    return normal_KMM, slope_KM, residual_Kn
+
+
+def _prior_mean(model: Drift) -> FloatArray:
+    """(M,): hinges are expected to be nothing."""
+    knots = model.grid.mode_KM.shape[1] - len(model.mean_P)
+    return np.concatenate((model.mean_P, np.zeros(knots)))
+
+
+def _improve(model: Drift, grid: _Grid, iterations: int) -> _Grid:
+    """Gauss–Newton steps of every combination's mode; constants move by at most ``_LARGEST_STEP`` at a time."""
+    low, high = _exponent_bounds(model.law, model.mean_P)
+    constants = len(model.mean_P)
+    for _ in range(iterations):
+        normal_KMM, slope_KM, _ = _normal_equations(model, grid)
+        step_KM = np.linalg.solve(normal_KMM, slope_KM[..., None])[..., 0]
+        largest_K = np.abs(step_KM[:, :constants]).max(axis=1)
+        mode_KM = grid.mode_KM + step_KM * np.minimum(1.0, _LARGEST_STEP / np.maximum(largest_K, 1e-12))[:, None]
+        mode_KM[:, :constants] = np.clip(mode_KM[:, :constants], low, high)
+        grid = replace(grid, mode_KM=mode_KM)
+    return grid
+
+
+def _log_evidence(model: Drift, grid: _Grid) -> FloatArray:
+    """Laplace's approximation of the log of each combination's evidence, (K,), up to a constant."""
+    normal_KMM, _, residual_Kn = _normal_equations(model, grid)
+    variance_Kn, precision_KM = _noise_variance(model, grid), _precision(model, grid)
+    squares = (residual_Kn**2 / variance_Kn).sum(axis=1)
+    penalties = (precision_KM * (grid.mode_KM - _prior_mean(model)) ** 2).sum(axis=1)
+    determinants = np.log(variance_Kn).sum(axis=1) + np.linalg.slogdet(normal_KMM)[1] - np.log(precision_KM).sum(axis=1)
+    return np.asarray(-0.5 * (squares + penalties + determinants))
+
+
+def _outlier_weights(model: Drift, noise: float) -> FloatArray:
+    """Outliers' weights (n,) around a model of moderate drift, by reweighting from ``model.grid``, one combination."""
+    grid = replace(model.grid, noise_K=np.array([noise]))
+    for _ in range(_REWEIGHTINGS):
+        grid = _improve(model, grid, 1)
+        residual_n = _normal_equations(model, grid)[2][0]
+        size_n = np.abs(residual_n) / np.sqrt(_noise_variance(model, grid)[0] * model.weight_n)
+        typical = max(1.0, 1.482602 * float(np.median(size_n)))
+        model = replace(
+            model, weight_n=np.minimum(1.0, (model.prior.outlier * typical / np.maximum(size_n, 1e-9)) ** 2)
+        )
+    return model.weight_n
+
+
+def fit_drift(
+    law: LossLaw,
+    params: FloatArray,
+    tokens: FloatArray,
+    loss: FloatArray,
+    *,
+    prior: DriftPrior | None = None,
+    irreducible: tuple[float, float] | None = None,
+    huber_delta: float = 1e-3,
+) -> Drift:
+    """The law and its drift through n runs; arrays are (n,), losses in nats a token.
+
+    ``irreducible`` is the range of E that the text admits, where it is known; it replaces the law's own prior of E.
+    """
+    prior = prior or DriftPrior()
+    plain = estimate(law, (params, tokens), loss, huber_delta)
+    inputs = plain.centred(params, tokens)
+    mean_P, sd_P = law.prior(inputs, loss, irreducible)
+    noise = max(_SMALLEST_NOISE, 1.482602 * float(np.median(np.abs(plain.residuals))))
+    compute_n = np.log10(params) + np.log10(tokens)
+    ratio_n = np.log10(tokens) - np.log10(params)
+    axis_c = _axis(compute_n, float(compute_n.min()), two_sided=False)
+    axis_r = _axis(ratio_n, float(np.median(ratio_n)), two_sided=True)
+    knots = sum(axis.features(np.zeros(1)).shape[1] for axis in (axis_c, axis_r))
+    start_M = np.concatenate((np.clip(plain.free, mean_P - 2 * sd_P, mean_P + 2 * sd_P), np.zeros(knots)))
+    one = np.ones(1)
+    model = Drift(
+        law=law,
+        plain=plain,
+        prior=prior,
+        params_n=params,
+        tokens_n=tokens,
+        ln_loss_n=np.log(loss),
+        excess_n=_excess(law, plain.theta, params, tokens),
+        weight_n=np.ones(len(loss)),
+        mean_P=mean_P,
+        sd_P=sd_P,
+        axis_c=axis_c,
+        axis_r=axis_r,
+        grid=_Grid(one, one * math.exp(prior.ln_tau_c[0]), one * math.exp(prior.ln_tau_r[0]), start_M[None], one),
+    )
+    model = replace(model, weight_n=_outlier_weights(model, noise))
+    combinations = np.array(
+        [(s, c, r) for s in prior.noise_grid for c in prior.tau_grid for r in prior.tau_grid], dtype=np.float64
+    )
+    grid = _Grid(
+        noise_K=np.maximum(noise * combinations[:, 0], _SMALLEST_NOISE),
+        tau_c_K=combinations[:, 1],
+        tau_r_K=combinations[:, 2],
+        mode_KM=np.repeat(start_M[None], len(combinations), axis=0),
+        weight_K=np.ones(len(combinations)),
+    )
+    grid = _improve(model, grid, _ITERATIONS)
+    log_weight_K = _log_evidence(model, grid)
+    for values, (mean, sd) in (
+        (np.log(combinations[:, 0]), (0.0, prior.ln_noise_sd)),
+        (np.log(grid.tau_c_K), prior.ln_tau_c),
+        (np.log(grid.tau_r_K), prior.ln_tau_r),
+    ):
+        log_weight_K = log_weight_K - 0.5 * ((values - mean) / sd) ** 2
+    weight_K = np.exp(log_weight_K - log_weight_K.max())
+    keep = weight_K > _NEGLIGIBLE * weight_K.sum()
+    kept = _Grid(
+        grid.noise_K[keep],
+        grid.tau_c_K[keep],
+        grid.tau_r_K[keep],
+        grid.mode_KM[keep],
+        weight_K[keep] / weight_K[keep].sum(),
+    )
+    return replace(model, grid=kept)
