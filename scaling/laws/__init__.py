@@ -11,6 +11,7 @@ from scaling.laws.law import Law, LossLaw
 __all__ = ["get", "get_loss_law", "names"]
 
 _HOMES = {
+    "accuracy-sigmoid": "scaling.laws.accuracy_sigmoid:ACCURACY_SIGMOID",
     "broken-power": "scaling.laws.broken_power:BROKEN_POWER",
     "broken-power-2": "scaling.laws.broken_power:BROKEN_POWER_2",
     "broken-power-3": "scaling.laws.broken_power:BROKEN_POWER_3",

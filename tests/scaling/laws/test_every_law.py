@@ -56,6 +56,9 @@ def learning_curve(theta: np.ndarray, x: np.ndarray) -> np.ndarray:
 SIZES, TOKENS, X = (1e7, 1e10), (1e9, 1e12), (1e3, 1e8)
 BENDS = (0.5, 1e5, 0.4, -0.3, 2e6, 0.2, 0.4, 1e7, 0.1)
 CASES = {
+    "accuracy-sigmoid": Case(
+        (-0.74, 0.75, 6.0, 0.85), ((0.5, 2.0),), lambda t, x: t[0] / (1 + np.exp(-t[2] * (x - t[1]))) + t[3]
+    ),
     "broken-power": Case((0.4, 4.0, 0.05, *BENDS[:3]), (X,), broken),
     "broken-power-2": Case((0.4, 4.0, 0.05, *BENDS[:6]), (X,), broken),
     "broken-power-3": Case((0.1, 4.0, 0.05, *BENDS), (X,), broken),
