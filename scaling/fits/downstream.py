@@ -176,8 +176,8 @@ class DownstreamFit:
         """Why the accuracy is not to be relied on, if so."""
         if self.signal < _LEAST_SIGNAL:
             return (
-                f"the runs' accuracies span {self.signal:.1f} times their scatter: they are still guessing; fit larger "
-                "runs, or an easier form of the task"
+                f"the runs' accuracies span {self.signal:.1f} times their scatter around a sigmoid: they are still "
+                "guessing, or follow none; fit larger runs, or an easier form of the task"
             )
         if half > WIDEST_PREDICTABLE:
             drift = 0.0 if self.drift is None else self.drift[1]
@@ -204,7 +204,7 @@ def fit_downstream(
     ends = runs.rows(runs.ends)
     refusal = parametric_refusal(ends.params, ends.tokens)
     if refusal is not None:
-        raise UserError(f"task {runs.task}: {refusal}")
+        raise UserError(f"task {runs.task}: {refusal.reason}")
     chain = _chain(runs, law, huber_delta)
     rng = np.random.default_rng([seed, 5])
     loss_draws = draw(chain.loss, (ends.params, ends.tokens), ends.task_loss, huber_delta, draws=bootstrap, rng=rng)
