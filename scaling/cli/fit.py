@@ -35,6 +35,10 @@ def fit(
         str, typer.Option(help="How an iso-FLOP line's minimum is found: parabola, cubic or akima.")
     ] = "parabola",
     bootstrap: Annotated[int, typer.Option(min=0, max=100_000, help="Resamples; 0 for no intervals.")] = 4000,
+    resample: Annotated[
+        str,
+        typer.Option(help="What is drawn anew: residuals, wild, points, or whole clusters by size, budget or trunk."),
+    ] = "residuals",
     level: Annotated[float, typer.Option(help="Level of every interval.")] = 0.9,
     out: Annotated[
         Path | None, typer.Option(metavar="FIT.json", help="Keep the fit, for predict and recommend.")
@@ -52,6 +56,7 @@ def fit(
     _check("--params-convention", params_convention, ("total", "nonembedding", "with-head"))
     _check("--method", method, ("all", *METHODS))
     _check("--interpolator", interpolator, ("parabola", "cubic", "akima"))
+    _check("--resample", resample, ("residuals", "wild", "points", "size", "budget", "trunk"))
     if flops_convention is not None:
         _check("--flops-convention", flops_convention, ("exact", "6nd"))
     made = fit_table(
@@ -64,6 +69,7 @@ def fit(
         huber_delta=huber_delta,
         interpolator=interpolator,  # type: ignore[arg-type]
         bootstrap=bootstrap,
+        resample=resample,  # type: ignore[arg-type]
         level=level,
     )
     if out is not None:

@@ -20,14 +20,19 @@ from scaling.record import Interval
 __all__ = [
     "MAX_DRAWS",
     "BootstrapMethod",
+    "Resampling",
     "interval_of",
     "resample_points",
     "resample_residuals",
+    "resample_wild",
     "residual_scale",
     "stored_draws",
+    "unknowns_with_clusters",
 ]
 
-BootstrapMethod = Literal["residuals", "points"]
+Resampling = Literal["residuals", "wild", "points"]
+BootstrapMethod = Literal["residuals", "wild", "points", "size", "budget", "trunk"]
+"""``size``, ``budget`` and ``trunk`` draw points in whole clusters: runs of one size, of one compute, of one trunk."""
 MAX_DRAWS = 1000
 """Draws kept in a fit's record; intervals are computed from all of them first."""
 _SHARED_VARIANCE = 0.5
@@ -45,24 +50,37 @@ def resample_points(
     return rng.multinomial(count, np.full(count, 1.0 / count), size=draws).astype(np.float64)[:, member_N]
 
 
-def residual_scale(residuals: FloatArray, unknowns: int) -> float:
+def residual_scale(residuals: FloatArray, unknowns: float) -> float:
     """SD of the noise behind the residuals of a fit with ``unknowns`` parameters, not set by a few bad runs.
 
     The root mean square over n − p, but at most twice the median absolute residual scaled to a normal's SD. Least
     absolute deviations, which the Huber fit at δ = 1e-3 nearly is, passes through as many points as it has parameters:
     the median is over the others.
     """
-    spare = max(1, len(residuals) - unknowns)
+    spare = max(1.0, len(residuals) - unknowns)
     size = np.sort(np.abs(residuals))
-    median = float(np.median(size[-spare:])) * 1.482602
+    median = float(np.median(size[-round(spare) :])) * 1.482602
     root_mean_square = math.sqrt(float((size * size).sum()) / spare)
     return min(root_mean_square, 2.0 * median) if median > 0 else root_mean_square
+
+
+def unknowns_with_clusters(jacobian_nP: FloatArray, clusters_n: np.ndarray) -> float:
+    """How many parameters a fit spends where the noise of clusters is partly shared: n − tr((I − H)R).
+
+    H projects onto the columns of ``jacobian_nP``, R is the noise's correlation. A fit follows what a trunk and its
+    branches share more easily than what they do not, so that less noise is left in the residuals than n − P says.
+    """
+    basis_nQ, _ = np.linalg.qr(jacobian_nP)
+    same_nn = clusters_n[:, None] == clusters_n[None, :]
+    correlation_nn = np.where(same_nn, _SHARED_VARIANCE, 0.0)
+    np.fill_diagonal(correlation_nn, 1.0)
+    return float(np.einsum("iq,ij,jq->", basis_nQ, correlation_nn, basis_nQ))
 
 
 def resample_residuals(
     fitted_N: FloatArray,
     residuals_N: FloatArray,
-    unknowns: int,
+    unknowns: float,
     draws: int,
     rng: np.random.Generator,
     clusters: np.ndarray | None = None,
@@ -74,7 +92,7 @@ def resample_residuals(
     ``clusters`` (n,), such as a trunk and its branches, half of the variance is shared.
     """
     points = len(fitted_N)
-    spare = max(1, points - unknowns)
+    spare = max(1.0, points - unknowns)
     scale_K1 = np.sqrt(spare / rng.chisquare(spare, size=(draws, 1))) * residual_scale(residuals_N, unknowns)
     noise_KN = rng.standard_normal((draws, points))
     if clusters is not None:
@@ -82,6 +100,22 @@ def resample_residuals(
         shared_KN = rng.standard_normal((draws, int(member_N.max()) + 1))[:, member_N]
         noise_KN = math.sqrt(1 - _SHARED_VARIANCE) * noise_KN + math.sqrt(_SHARED_VARIANCE) * shared_KN
     return np.asarray(fitted_N + scale_K1 * noise_KN)
+
+
+def resample_wild(
+    fitted_N: FloatArray,
+    residuals_N: FloatArray,
+    unknowns: float,
+    draws: int,
+    rng: np.random.Generator,
+    clusters: np.ndarray | None = None,
+) -> FloatArray:
+    """New targets (K, n): the fitted values plus each residual with a random sign, one sign a cluster (Wu 1986,
+    Rademacher weights), scaled by sqrt(n / (n − p)). Noise that grows to one side of the design stays there."""
+    points = len(fitted_N)
+    member_N = np.arange(points) if clusters is None else np.unique(clusters, return_inverse=True)[1]
+    signs_KN = rng.choice([-1.0, 1.0], size=(draws, int(member_N.max()) + 1))[:, member_N]
+    return np.asarray(fitted_N + signs_KN * residuals_N * math.sqrt(points / max(1.0, points - unknowns)))
 
 
 def interval_of(estimate: float, draws: FloatArray, level: float) -> Interval:

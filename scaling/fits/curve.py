@@ -22,7 +22,7 @@ from scipy import stats
 from scaling import laws
 from scaling.errors import UserError
 from scaling.fit import Diagnostic, LawFit
-from scaling.fits.bootstrap import BootstrapMethod, interval_of, residual_scale, stored_draws
+from scaling.fits.bootstrap import Resampling, interval_of, residual_scale, stored_draws
 from scaling.fits.estimate import LEAST_SQUARES, Estimate, draw, estimate
 from scaling.laws.law import FloatArray, Law
 from scaling.laws.residual_scale import on_value
@@ -54,7 +54,7 @@ def fit_law(
     residuals: Literal["log", "value"] | None = None,
     huber_delta: float = 1e-3,
     bootstrap: int = 1000,
-    resample: BootstrapMethod = "residuals",
+    resample: Resampling = "residuals",
     clusters: ArrayLike | None = None,
     level: float = 0.9,
     seed: int = 0,

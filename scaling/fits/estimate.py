@@ -14,7 +14,13 @@ from dataclasses import dataclass
 import numpy as np
 
 from scaling.errors import UserError
-from scaling.fits.bootstrap import BootstrapMethod, resample_points, resample_residuals
+from scaling.fits.bootstrap import (
+    Resampling,
+    resample_points,
+    resample_residuals,
+    resample_wild,
+    unknowns_with_clusters,
+)
 from scaling.fits.huber import solve_huber, sum_of_huber
 from scaling.laws.law import Box, FloatArray, Law
 
@@ -130,7 +136,7 @@ def draw(
     *,
     draws: int,
     rng: np.random.Generator,
-    method: BootstrapMethod = "residuals",
+    method: Resampling = "residuals",
     clusters: np.ndarray | None = None,
     weights: FloatArray | None = None,
 ) -> FloatArray:
@@ -142,7 +148,12 @@ def draw(
         weight_Kn = resample_points(points, draws, rng, clusters) * base_n
         return refit(found, inputs, np.broadcast_to(target_n, weight_Kn.shape), weight_Kn, delta)
     fitted_n = target_n - found.residuals
-    target_Kn = resample_residuals(fitted_n, found.residuals, found.unknowns, draws, rng, clusters)
+    unknowns: float = found.unknowns
+    if clusters is not None:
+        _, jacobian_nP = found.law.response_and_gradient(found.free, found.centred(*inputs))
+        unknowns = unknowns_with_clusters(jacobian_nP[:, found.box.low < found.box.high], clusters)
+    resample = resample_wild if method == "wild" else resample_residuals
+    target_Kn = resample(fitted_n, found.residuals, unknowns, draws, rng, clusters)
     return refit(found, inputs, target_Kn, np.broadcast_to(base_n, target_Kn.shape), delta)
 
 

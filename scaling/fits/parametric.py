@@ -9,14 +9,15 @@ from __future__ import annotations
 
 import numpy as np
 
+from scaling.errors import UserError
 from scaling.fit import Diagnostic, ParametricFit
-from scaling.fits.bootstrap import BootstrapMethod, interval_of, residual_scale, stored_draws
+from scaling.fits.bootstrap import BootstrapMethod, Resampling, interval_of, residual_scale, stored_draws
 from scaling.fits.diagnosis import findings
 from scaling.fits.estimate import draw, estimate
 from scaling.fits.identifiability import parametric_refusal
 from scaling.laws.chinchilla import CHINCHILLA
 from scaling.laws.law import LossLaw
-from scaling.table import Table
+from scaling.table import Table, budget_levels
 
 __all__ = ["fit_parametric"]
 
@@ -34,9 +35,10 @@ def fit_parametric(
 ) -> tuple[ParametricFit, tuple[Diagnostic, ...]]:
     """The law through a table's runs, and what to know before trusting it.
 
-    Intervals at ``level`` come from ``bootstrap`` refits of resampled residuals (``method="points"`` is the published
-    procedure). ``diagnose`` False leaves out the findings that cost refits (influential runs, flat profiles). A table
-    whose exponents are not identified gives status "refused" with the reason and the cure.
+    Intervals at ``level`` come from ``bootstrap`` refits of resampled residuals; ``method`` chooses another resampling
+    ("points" is the published procedure). ``diagnose`` False leaves out the findings that cost refits (influential
+    runs, flat profiles). A table whose exponents are not identified gives status "refused" with the reason and the
+    cure.
     """
     refusal = parametric_refusal(table.params, table.tokens, table.flops_per_param_token, constants=len(law.parameters))
     if refusal is not None:
@@ -48,8 +50,9 @@ def fit_parametric(
     draws_KP = np.empty((0, len(law.NAMES)))
     if bootstrap:
         rng = np.random.default_rng([seed, 3])
+        resampling, clusters = _resampling(table, method)
         draws_KP = draw(
-            found, inputs, table.loss, huber_delta, draws=bootstrap, rng=rng, method=method, clusters=_trunks(table)
+            found, inputs, table.loss, huber_delta, draws=bootstrap, rng=rng, method=resampling, clusters=clusters
         )
     # Where the exponents change with compute they are told at the largest budget fitted.
     top = float(table.flops.max())
@@ -69,6 +72,21 @@ def fit_parametric(
         draws=stored_draws(draws_KP),
     )
     return fit, findings(table, found, fit, draws_KP, level=level, refits=diagnose)
+
+
+def _resampling(table: Table, method: BootstrapMethod) -> tuple[Resampling, np.ndarray | None]:
+    """How to draw, and which runs go together, (n,)."""
+    if method == "size":
+        return "points", budget_levels(table.params)
+    if method == "budget":
+        return "points", budget_levels(table.flops)
+    if method == "trunk":
+        if "trunk_key" not in table.labels:
+            raise UserError(
+                "resample is trunk, but the table has no column trunk_key: give one, or resample by size or budget"
+            )
+        return "points", _trunks(table)
+    return method, _trunks(table)
 
 
 def _trunks(table: Table) -> np.ndarray | None:

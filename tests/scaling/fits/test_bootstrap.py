@@ -4,7 +4,15 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from scaling.fits.bootstrap import interval_of, resample_points, resample_residuals, residual_scale, stored_draws
+from scaling.fits.bootstrap import (
+    interval_of,
+    resample_points,
+    resample_residuals,
+    resample_wild,
+    residual_scale,
+    stored_draws,
+    unknowns_with_clusters,
+)
 
 
 def test_every_resample_of_points_has_as_many() -> None:
@@ -52,3 +60,24 @@ def test_an_interval_holds_its_estimate_and_draws_are_rounded() -> None:
     interval = interval_of(5.0, np.array([1.0, 2.0, 3.0]), 0.9)
     assert interval.high == 5.0
     assert stored_draws(np.array([[1 / 3]])) == ((0.3333333333,),)
+
+
+def test_wild_noise_keeps_its_size_where_it_was() -> None:
+    residuals = np.array([0.1, -0.2, 0.3, -4.0])
+    draws = resample_wild(np.zeros(4), residuals, 1, 5000, np.random.default_rng(0), np.array([0, 0, 1, 2]))
+    assert np.abs(draws) == pytest.approx(np.broadcast_to(np.abs(residuals) * np.sqrt(4 / 3), (5000, 4)))
+    assert (np.sign(draws[:, 0]) == -np.sign(draws[:, 1])).all()
+    assert abs(np.mean(np.sign(draws[:, 0]) * np.sign(draws[:, 2]))) < 0.05
+
+
+def test_a_fit_takes_more_of_the_noise_that_trunks_share() -> None:
+    """The mean squared residual of lines through clustered noise is what n - tr((I - H)R) says, not n - 2."""
+    rng = np.random.default_rng(0)
+    clusters = np.repeat(np.arange(5), 4)
+    design = np.column_stack((np.ones(20), np.repeat(np.linspace(-1, 1, 5), 4)))
+    unknowns = unknowns_with_clusters(design, clusters)
+    noise = np.sqrt(0.5) * (rng.standard_normal((4000, 20)) + rng.standard_normal((4000, 5))[:, clusters])
+    left = noise - noise @ np.linalg.pinv(design).T @ design.T
+    assert (left**2).sum(axis=1).mean() == pytest.approx(20 - unknowns, rel=0.02)
+    assert unknowns > 4.5
+    assert unknowns_with_clusters(design, np.arange(20)) == pytest.approx(2)

@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 from scipy import optimize
 
+from scaling.errors import UserError
 from scaling.fits.estimate import Estimate, draw, estimate
 from scaling.fits.huber import solve_huber, sum_of_huber
 from scaling.fits.parametric import fit_parametric
@@ -145,3 +146,24 @@ def test_terms_that_the_runs_do_not_show_are_warned_of() -> None:
     fit, diagnostics = fit_parametric(read_table(pd.DataFrame({"params": params, "tokens": tokens, "loss": loss})))
     assert fit.status == "ok"
     assert {"at-bound", "wide-exponent"} & {note.code for note in diagnostics}
+
+
+@pytest.mark.parametrize("method", ["residuals", "wild", "points", "size", "budget", "trunk"])
+def test_every_resampling_gives_an_interval_around_the_estimate(method: str) -> None:
+    rng = np.random.default_rng(3)
+    theta, flops = random_small_truth(rng)
+    runs = simulate_isoflop(theta, IsoflopDesign(4, 6, flops), 0.004, rng)
+    runs["trunk_key"] = np.tile(list("abcdef"), 4)
+    fit, _ = fit_parametric(read_table(runs), bootstrap=60, method=method, diagnose=False)  # type: ignore[arg-type]
+    interval = fit.n_exponent
+    assert interval is not None and interval.low is not None and interval.high is not None
+    assert interval.low < interval.estimate < interval.high
+    assert interval.high - interval.low > 0.005
+
+
+def test_resampling_by_trunk_without_trunks_says_what_is_missing() -> None:
+    rng = np.random.default_rng(3)
+    theta, flops = random_small_truth(rng)
+    runs = simulate_isoflop(theta, IsoflopDesign(4, 6, flops), 0.004, rng)
+    with pytest.raises(UserError, match="no column trunk_key"):
+        fit_parametric(read_table(runs), bootstrap=60, method="trunk")
