@@ -13,23 +13,35 @@ from typing import Literal
 import numpy as np
 
 from scaling.errors import UserError
-from scaling.published import published_table
+from scaling.laws.deepseek import DEEPSEEK, DEEPSEEK_BATCH
+from scaling.laws.hyperparameter import HyperparameterLaw
+from scaling.laws.olmo_ladder import OLMO_LADDER, OLMO_LADDER_BATCH
+from scaling.laws.step_law import STEP_LAW, STEP_LAW_BATCH
 from scaling.quantity import format_count
 from scaling.record import Interval, Record
 
 __all__ = [
     "PRIOR_EXPONENT",
     "PRIOR_EXPONENT_SD",
+    "PUBLISHED_BATCHES",
+    "PUBLISHED_RATES",
     "LearningRateLaw",
     "PublishedRate",
     "Valley",
     "fit_valley",
     "fixed_rate",
     "law_from_probe",
+    "published_batch",
     "published_rate",
     "published_rates",
 ]
 
+PUBLISHED_RATES: dict[str, HyperparameterLaw] = {law.name: law for law in (STEP_LAW, DEEPSEEK, OLMO_LADDER)}
+"""Laws of the peak learning rate, each refused outside the range that it was fitted on."""
+PUBLISHED_BATCHES: dict[str, HyperparameterLaw] = dict(
+    zip(PUBLISHED_RATES, (STEP_LAW_BATCH, DEEPSEEK_BATCH, OLMO_LADDER_BATCH), strict=True)
+)
+"""Their laws of the batch, in tokens."""
 PRIOR_EXPONENT = 1 / 3
 """lr ~ N^(-1/3): the OLMo ladder's (2412.04403), and what muP's 1/width says of models whose width grows as N^(1/3)."""
 PRIOR_EXPONENT_SD = 0.15
@@ -182,31 +194,30 @@ def published_rate(key: str, params: float, tokens: float) -> PublishedRate:
     """The peak rate by a published law: step-law, deepseek or olmo-ladder.
 
     ``params`` are non-embedding parameters, as these laws count them; compute is 6 N D. Raises :class:`UserError`
-    outside the range that the law was fitted on: at 28k parameters Step Law's rate costs 3.8% of loss.
+    outside the range that the law was fitted on: at 28k parameters Step Law's rate costs 3.8% of loss (measured on the
+    starter corpus).
     """
-    laws = {law["key"]: law for law in published_table()["learning_rate"]}
-    if key not in laws:
-        raise UserError(f"learning-rate law {key!r} is not known; choose one of: {', '.join(laws)}")
-    law = laws[key]
-    values = {"params": params, "tokens": tokens, "flops": 6.0 * params * tokens}
-    rate = float(law["coefficient"])
-    for name, value in values.items():
-        low, high = law.get(f"{name}_range", (0.0, math.inf))
-        if not low <= value <= high:
-            raise UserError(
-                f"learning-rate law {key} at {value:.3g} {name}: it was fitted on {low:.3g} to {high:.3g} and is "
-                "refused outside; probe the rate at two sizes (hyperparameters.learning_rate: probe)"
-            )
-        rate *= value ** law.get(f"{name}_exponent", 0.0)
-    return PublishedRate(key=key, name=law["name"], rate=rate, citation=law["citation"])
+    law = _law(key, PUBLISHED_RATES)
+    return PublishedRate(key=key, name=law.title, rate=law.at(params, tokens), citation=law.citation)
 
 
 def published_rates(params: float, tokens: float) -> tuple[PublishedRate, ...]:
-    """Every published law that was fitted at such a size and length, in the order of the data file; often none."""
+    """Every published law that was fitted at such a size and length; often none."""
     held = []
-    for law in published_table()["learning_rate"]:
+    for key in PUBLISHED_RATES:
         try:
-            held.append(published_rate(law["key"], params, tokens))
+            held.append(published_rate(key, params, tokens))
         except UserError:
             continue
     return tuple(held)
+
+
+def published_batch(key: str, params: float, tokens: float) -> float:
+    """The batch in tokens by a published law, refused like :func:`published_rate`."""
+    return _law(key, PUBLISHED_BATCHES).at(params, tokens)
+
+
+def _law(key: str, laws: dict[str, HyperparameterLaw]) -> HyperparameterLaw:
+    if key not in laws:
+        raise UserError(f"learning-rate law {key!r} is not known; choose one of: {', '.join(laws)}")
+    return laws[key]

@@ -5,14 +5,15 @@ from __future__ import annotations
 from pydantic import Field
 
 from scaling.hyperparameters import LearningRateLaw, published_rates
+from scaling.laws.olmo_ladder import OLMO_LADDER
+from scaling.laws.power_lines import BATCH_EXPONENT, POWER_LINES_BATCH
+from scaling.laws.step_law import STEP_LAW_BATCH
 from scaling.quantity import format_count
 from scaling.record import Interval, Record
 from scaling.shape import ParameterCounts
 
 __all__ = ["Anchor", "Recipe", "recipe_from_literature", "recipe_from_study"]
 
-BATCH_EXPONENT = 0.383
-"""Optimal batch ~ D^0.383, whatever N (Power Lines, Bergsma et al. 2505.13738)."""
 COOLDOWN_SHARE = 0.2
 """Decay over the last fifth, by which a stable schedule reaches a full one's loss (Hägele et al. 2405.18392)."""
 WARMUP_SHARE = 0.1
@@ -54,7 +55,7 @@ def recipe_from_study(
     ``context`` is tokens a sequence. Published laws that hold at this size and length are named beside.
     """
     beside = "".join(f"; {known.name} says {known.rate:.2g}" for known in published_rates(counts.nonembedding, tokens))
-    wanted = anchor.batch_tokens * (tokens / anchor.tokens) ** BATCH_EXPONENT
+    wanted = POWER_LINES_BATCH.carried(anchor.batch_tokens, anchor.tokens, tokens)
     basis = (
         f"learning rate: {law.basis}, carried from {format_count(law.params_at)} to {format_count(counts.total)} "
         f"parameters{beside}; batch: {format_count(anchor.batch_tokens)} tokens at "
@@ -77,7 +78,7 @@ def recipe_from_literature(counts: ParameterCounts, tokens: float, context: int)
         beside = "".join(f"; {law.name} says {law.rate:.2g}" for law in others)
         rests = f"{first.citation}, inside its fitted range, give or take a factor of {PUBLISHED_SPREAD:g}{beside}"
     else:
-        guess = 0.0047 / 2 * (counts.nonembedding / 108e6) ** (-1 / 3)
+        guess = OLMO_LADDER.extended(counts.nonembedding, tokens)
         rate = Interval(estimate=guess, low=guess / UNPROBED_SPREAD, high=guess * UNPROBED_SPREAD)
         rests = (
             "no published law was fitted here and no run was probed. This carries the OLMo ladder's N^(-1/3) "
@@ -85,7 +86,7 @@ def recipe_from_literature(counts: ParameterCounts, tokens: float, context: int)
             "before spending"
         )
     basis = f"learning rate: {rests}; batch: Step Law's 0.58 D^0.571 (2503.04715, fitted on 2B to 100B tokens)"
-    return _recipe(rate, 0.58 * tokens**0.571, tokens, context, basis)
+    return _recipe(rate, STEP_LAW_BATCH.extended(counts.nonembedding, tokens), tokens, context, basis)
 
 
 def _recipe(rate: Interval, wanted_batch: float, tokens: float, context: int, basis: str) -> Recipe:

@@ -17,6 +17,7 @@ from scaling.hyperparameters import (
     fit_valley,
     fixed_rate,
     law_from_probe,
+    published_batch,
     published_rate,
     published_rates,
 )
@@ -159,6 +160,20 @@ def test_a_published_law_is_refused_outside_the_range_it_was_fitted_on(
 ) -> None:
     with pytest.raises(UserError, match=f"{key}.*{named}.*fitted on.*probe"):
         published_rate(key, params, tokens)
+
+
+@pytest.mark.parametrize(
+    ("key", "params", "tokens", "batch"),
+    [
+        ("step-law", 1e9, 1e11, 0.58 * 1e11**0.571),
+        ("deepseek", 1e8, 2e9, 0.2920 * 1.2e18**0.3271),
+        ("olmo-ladder", 1.9e8, 1e10, 2048 * 160 * (1.9e8 / 108e6) ** (2 / 3)),
+    ],
+)
+def test_published_batches_are_their_papers_formulas(key: str, params: float, tokens: float, batch: float) -> None:
+    assert published_batch(key, params, tokens) == pytest.approx(batch, rel=1e-9)
+    with pytest.raises(UserError, match=f"batch law {key}-batch .*refused outside; measure it"):
+        published_batch(key, 28_000, 1e6)
 
 
 def test_an_unknown_law_is_answered_with_the_known_ones() -> None:

@@ -53,6 +53,10 @@ def learning_curve(theta: np.ndarray, x: np.ndarray) -> np.ndarray:
     return 0.5 * (low + high)
 
 
+def power(theta: np.ndarray, *sizes: np.ndarray) -> np.ndarray:
+    return theta[0] * np.prod([x**e for x, e in zip(sizes, theta[1:], strict=True)], axis=0)
+
+
 SIZES, TOKENS, X = (1e7, 1e10), (1e9, 1e12), (1e3, 1e8)
 BENDS = (0.5, 1e5, 0.4, -0.3, 2e6, 0.2, 0.4, 1e7, 0.1)
 CASES = {
@@ -70,23 +74,31 @@ CASES = {
     "data-constrained": Case(
         (521.0, 1488.0, 1.87, 0.353, 0.353, 15.4, 5.3), (SIZES, TOKENS, (1e9, 1e11)), data_constrained
     ),
+    "deepseek": Case((0.3118, -0.125), ((1e17, 1e21),), power),
+    "deepseek-batch": Case((0.292, 0.3271), ((1e17, 1e21),), power),
     "kaplan": Case(
         (8.8e13, 5.4e13, 0.076, 0.095),
         (SIZES, TOKENS),
         lambda t, n, d: ((t[0] / n) ** (t[2] / t[3]) + t[1] / d) ** t[3],
     ),
     "m4": Case((1.5, 7.0, 1.5, 20.0, -0.45), (X,), learning_curve),
+    "olmo-ladder": Case((1.12, -0.333), (SIZES,), power),
+    "olmo-ladder-batch": Case((1.44, 0.667), (SIZES,), power),
     "over-trained": Case(
         (166.211, 366.687, -0.272851, 1.836648),
         (SIZES, TOKENS),
         lambda t, n, d: t[3] + t[0] * n ** t[2] + t[1] * (6**0.5 * d) ** t[2],
     ),
+    "power-lines-batch": Case((40.0, 0.383), (TOKENS,), power),
+    "power-lines-timescale": Case((1.0, -0.5), ((5.0, 500.0),), power),
     "saturating-power": Case((1.5, 40.0, 0.3), (X,), lambda t, x: t[0] + t[1] * x ** -t[2]),
     "skaling": Case(
         (1500.0, 0.9, 1.7, 0.7, 0.75, 0.5),
         (SIZES, TOKENS),
         lambda t, n, d: t[2] + t[0] * (n ** -t[3] + t[1] * d ** -t[4]) ** t[5],
     ),
+    "step-law": Case((1.79, -0.713, 0.307), (SIZES, TOKENS), power),
+    "step-law-batch": Case((0.58, 0.571), (TOKENS,), power),
     "top-1-error": Case((0.857, 2.2, 0.715), ((2.0, 6.0),), lambda t, loss: t[0] - t[1] * np.exp(-t[2] * loss)),
 }
 LAWS = sorted(CASES)
