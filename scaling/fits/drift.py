@@ -220,10 +220,10 @@ class Drift:
         return np.asarray(1 - np.exp(self.grid.mode_KM[:, self.law.NAMES.index("E")] - ln_loss_K))
 
 
-def _exponent_bounds(law: LossLaw, mean_P: FloatArray) -> tuple[FloatArray, FloatArray]:
-    """Exponents are kept where a law is one, above 0.01 and below 3; other coordinates are free."""
-    exponents = np.array([not parameter.log for parameter in law.parameters])
-    return np.where(exponents, 0.01, -np.inf), np.where(exponents, 3.0, np.inf)
+def _exponent_bounds(plain: Estimate) -> tuple[FloatArray, FloatArray]:
+    """Exponents are kept where a law is one, within the bounds of its own search; other coordinates are free."""
+    exponents = np.array([not parameter.log for parameter in plain.law.parameters])
+    return np.where(exponents, plain.box.low, -np.inf), np.where(exponents, plain.box.high, np.inf)
 
 
 def _excess(law: LossLaw, theta: FloatArray, params_n: FloatArray, tokens_n: FloatArray) -> FloatArray:
@@ -270,7 +270,7 @@ def _prior_mean(model: Drift) -> FloatArray:
 
 def _improve(model: Drift, grid: _Grid, iterations: int) -> _Grid:
     """Gauss–Newton steps of every combination's mode; constants move by at most ``_LARGEST_STEP`` at a time."""
-    low, high = _exponent_bounds(model.law, model.mean_P)
+    low, high = _exponent_bounds(model.plain)
     constants = len(model.mean_P)
     for _ in range(iterations):
         normal_KMM, slope_KM, _ = _normal_equations(model, grid)

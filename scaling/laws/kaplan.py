@@ -65,19 +65,27 @@ class Kaplan(LossLaw):
             np.array([reach, reach, _LARGEST_EXPONENT, _LARGEST_EXPONENT]),
         )
 
+    def prior(
+        self, ln_inputs_Vn: FloatArray, value_n: FloatArray, irreducible: tuple[float, float] | None = None
+    ) -> tuple[FloatArray, FloatArray]:
+        """Without an irreducible loss exponents are a third of Chinchilla's (0.076 to 0.103 in the paper); N_c and D_c
+        such that each limit is the loss."""
+        exponent = 0.11
+        reach = float(np.log(np.median(value_n))) / exponent
+        return np.array([reach, reach, exponent, exponent]), np.array([8.0, 8.0, 0.08, 0.08])
+
     def starts(self, ln_inputs_Vn: FloatArray, value_n: FloatArray, count: int) -> FloatArray:
         """For given exponents L^(1/α_D) is linear in N_c^r and D_c; an error of it is 1/α_D times one of ln L."""
         x_n, y_n = ln_inputs_Vn
         alpha_n_G, alpha_d_G = (grid.ravel() for grid in np.meshgrid(_EXPONENTS, _EXPONENTS, indexing="ij"))
         ratio_G = alpha_n_G / alpha_d_G
         ln_target_Gn = np.log(value_n) / alpha_d_G[:, None]
-        terms_Gn2 = np.exp(np.stack((-ratio_G[:, None] * x_n - ln_target_Gn, -y_n - ln_target_Gn), axis=-1))
-        # Each column at scale one, so that terms of any size are told from zero.
-        size_G2 = np.sqrt((terms_Gn2 * terms_Gn2).mean(axis=1))
-        order, solution_G2 = best_projections(
-            terms_Gn2 / size_G2[:, None, :], np.ones(len(value_n)), count, cost_G=alpha_d_G**2
-        )
-        logs_G2 = log_of_projected(solution_G2, 1e-4) - np.log(size_G2[order])
+        ln_terms_Gn2 = np.stack((-ratio_G[:, None] * x_n - ln_target_Gn, -y_n - ln_target_Gn), axis=-1)
+        # Each term at most one, for its powers overflow over wide tables.
+        ln_size_G2 = ln_terms_Gn2.max(axis=1)
+        terms_Gn2 = np.exp(ln_terms_Gn2 - ln_size_G2[:, None, :])
+        order, solution_G2 = best_projections(terms_Gn2, np.ones(len(value_n)), count, cost_G=alpha_d_G**2)
+        logs_G2 = log_of_projected(solution_G2, 1e-4) - ln_size_G2[order]
         return np.column_stack((logs_G2[:, 0] / ratio_G[order], logs_G2[:, 1], alpha_n_G[order], alpha_d_G[order]))
 
     def optimum(

@@ -9,7 +9,7 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import ArrayLike
 
-from scaling.laws.chinchilla import balanced
+from scaling.laws.chinchilla import CHINCHILLA, balanced
 from scaling.laws.law import Box, FloatArray, LossLaw, Parameter, columns
 from scaling.laws.variable_projection import best_projections, log_of_projected
 
@@ -78,6 +78,15 @@ class OverTrained(LossLaw):
         return Box(
             np.array([low - 12, low - 12, _STEEPEST, low - 7]), np.array([high + 3, high + 5, _FLATTEST, low + 0.05])
         )
+
+    def prior(
+        self, ln_inputs_Vn: FloatArray, value_n: FloatArray, irreducible: tuple[float, float] | None = None
+    ) -> tuple[FloatArray, FloatArray]:
+        """Chinchilla's, with −b as its exponents."""
+        (a, b, e, _, exponent), (a_sd, b_sd, e_sd, _, exponent_sd) = CHINCHILLA.prior(
+            ln_inputs_Vn, value_n, irreducible
+        )
+        return np.array([a, b + exponent * _HALF_LN_6, -exponent, e]), np.array([a_sd, b_sd, exponent_sd, e_sd])
 
     def starts(self, ln_inputs_Vn: FloatArray, value_n: FloatArray, count: int) -> FloatArray:
         """For given b the law is linear in α, β and E."""
