@@ -26,6 +26,7 @@ from scaling.fits.bootstrap import Resampling, interval_of, residual_scale, stor
 from scaling.fits.estimate import LEAST_SQUARES, Estimate, draw, estimate
 from scaling.laws.law import FloatArray, Law
 from scaling.laws.residual_scale import on_value
+from scaling.laws.schedule import ScheduleLaw
 from scaling.record import Interval
 
 __all__ = ["Band", "fit_law", "predict_law"]
@@ -72,6 +73,8 @@ def fit_law(
     or constant, values that are not finite (and above zero where a logarithm is taken), or no more rows than constants.
     """
     law = laws.get(law) if isinstance(law, str) else law
+    if isinstance(law, ScheduleLaw):
+        raise UserError(f"law {law.name!r} is of a whole learning-rate schedule: fit it with fit_loss_curves")
     if residuals == "log" and law.response != "log":
         raise UserError(f"residuals of {law.name} can't be of logarithms: it is not positive everywhere; use 'value'")
     fitted = on_value(law) if residuals == "value" else law

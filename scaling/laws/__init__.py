@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from importlib import import_module
-from importlib.metadata import entry_points
+from importlib.metadata import EntryPoint, entry_points
 
 from scaling.errors import UserError
 from scaling.laws.law import Law, LossLaw
@@ -42,25 +42,34 @@ def names() -> tuple[str, ...]:
 
 
 def get(name: str) -> Law:
-    """The law called ``name``; :class:`UserError` if there is none."""
+    """The law called ``name``; :class:`UserError` if there is none, or an outside package's can't be loaded."""
     if name in _HOMES:
         module, _, attribute = _HOMES[name].partition(":")
         law: Law = getattr(import_module(module), attribute)
         return law
     outside = {point.name: point for point in entry_points(group="scaling.laws")}
     if name in outside:
-        loaded: Law = outside[name].load()
-        return loaded
+        return _loaded(outside[name])
     raise UserError(f"law {name!r} is not known; choose one of: {', '.join(names())}")
 
 
+def _loaded(point: EntryPoint) -> Law:
+    try:
+        law = point.load()
+    except Exception as error:  # whatever a package that is not ours does when it is imported
+        raise UserError(f"law {point.name!r} of a package can't be loaded: {error}") from error
+    if not isinstance(law, Law):
+        raise UserError(f"law {point.name!r} of a package is no law: it is {law!r}, not an instance of scaling's Law")
+    return law
+
+
 def get_loss_law(name: str) -> LossLaw:
-    """The law called ``name`` if it is one of the loss in parameters and tokens; :class:`UserError` otherwise."""
+    """The law called ``name`` if it is a :class:`LossLaw`; :class:`UserError` otherwise."""
     law = get(name)
     if not isinstance(law, LossLaw):
         others = ", ".join(other for other in names() if isinstance(get(other), LossLaw))
         raise UserError(
-            f"law {name!r} is of {', '.join(law.inputs)}; a table of runs is fitted by one of params and tokens: "
-            f"{others} (scaling.fit_law fits any law to any columns)"
+            f"law {name!r}, of {', '.join(law.inputs)}, has no compute optimum, which a fit of a table of runs is for; "
+            f"choose one of: {others} (scaling.fit_law fits any law to any columns)"
         )
     return law

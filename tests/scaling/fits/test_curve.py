@@ -146,6 +146,7 @@ def test_a_law_that_is_not_registered_is_given_again_to_predict() -> None:
     ("options", "message"),
     [
         ({"law": "power"}, "law 'power' is not known"),
+        ({"law": "tissue"}, "law 'tissue' is of a whole learning-rate schedule: fit it with fit_loss_curves"),
         ({"columns": {}}, r"data has no column 'x': saturating-power is of x \(the columns are flops, loss"),
         ({"columns": {"y": "flops"}}, "columns has 'y': the inputs of saturating-power are x"),
         ({"value": "bpb"}, "data has no column 'bpb'"),

@@ -103,8 +103,10 @@ def test_constants_whose_unit_depends_on_an_exponent_stand_together_in_the_summa
     assert lines[start + 4].split(" · ")[0].split()[0] == "A"
 
 
-def test_a_law_that_is_not_of_params_and_tokens_is_refused_with_those_that_are(laptop_study: Study) -> None:
-    with pytest.raises(UserError, match=r"law 'm4' is of x; .*: chinchilla, kaplan, over-trained, skaling"):
+def test_a_law_without_a_compute_optimum_is_refused_with_those_that_have_one(laptop_study: Study) -> None:
+    with pytest.raises(
+        UserError, match=r"law 'm4', of x, has no compute optimum.*: chinchilla, kaplan, over-trained, skaling"
+    ):
         fit_table(laptop_study[1], law="m4")
 
 

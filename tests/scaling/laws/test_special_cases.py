@@ -47,11 +47,11 @@ def test_kaplans_limits_are_power_laws_of_one_variable() -> None:
 
 
 def test_kaplans_tokens_for_two_per_cent_of_overfitting() -> None:
-    """2001.08361, equation 4.4: D ≳ 5e3·N^0.74, from the constants of its table 2."""
+    """2001.08361, equation 4.4: D ≳ 5e3·N^0.74, from the constants of its table 2; with these it is 2.1%."""
     theta = [6.4e13, 1.8e13, 0.076, 0.103]
     enough = 5e3 * SIZES**0.74
     overfit = KAPLAN.predict(theta, SIZES, enough) / KAPLAN.predict(theta, SIZES, 1e40) - 1
-    assert overfit == pytest.approx(0.02, abs=0.0025)
+    assert overfit == pytest.approx(0.021, abs=0.0003)
 
 
 def test_kaplans_optimum_grows_with_the_exponents_of_the_paper() -> None:
