@@ -88,6 +88,8 @@ def test_a_package_whose_law_is_none_is_one_clear_line(
     monkeypatch.delitem(sys.modules, "broken_package", raising=False)
     with pytest.raises(UserError, match=says):
         laws.get("broken-one")
+    with pytest.raises(UserError, match="law 'm4', of x, has no compute optimum"):
+        laws.get_loss_law("m4")
 
 
 def test_the_page_tells_of_every_law_with_its_formula() -> None:
