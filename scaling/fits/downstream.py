@@ -40,7 +40,7 @@ _FEWEST_BELOW_A_CUT = 8
 _LEAST_SIGNAL = 5.0
 """Range of accuracy over the scatter around the sigmoid: below it the runs are still guessing, and a flat line that
 back-tests well says nothing of when they will stop."""
-WIDEST_PREDICTABLE = 0.12
+_WIDEST_PREDICTABLE = 0.12
 """Half-width of an accuracy's interval up to which its task is called predictable: on the OLMo ladder, at 190 times the
 largest run's compute, three of eight tasks lie at 0.04 to 0.10 and the others at 0.13 to 0.20."""
 
@@ -179,7 +179,7 @@ class DownstreamFit:
                 f"the runs' accuracies span {self.signal:.1f} times their scatter around a sigmoid: they are still "
                 "guessing, or follow none; fit larger runs, or an easier form of the task"
             )
-        if half > WIDEST_PREDICTABLE:
+        if half > _WIDEST_PREDICTABLE:
             drift = 0.0 if self.drift is None else self.drift[1]
             return (
                 f"predicting the larger of these runs from the smaller was off by {100 * drift:.1f} points a decade, "
@@ -257,18 +257,18 @@ def _drifts(runs: TaskRuns, law: LossLaw, huber_delta: float) -> FloatArray:
     """For each cut that leaves a law below it, the slopes of the errors above it in decades beyond: (J, 2), of log task
     loss and of accuracy."""
     ends = runs.rows(runs.ends)
-    ln_flops = np.log10(ends.flops)
+    log_flops = np.log10(ends.flops)
     drifts = []
     for share in _CUTS:
-        cut = ln_flops.min() + share * np.ptp(ln_flops)
-        below = ln_flops < cut
+        cut = log_flops.min() + share * np.ptp(log_flops)
+        below = log_flops < cut
         if below.sum() < _FEWEST_BELOW_A_CUT or parametric_refusal(ends.params[below], ends.tokens[below]) is not None:
             continue
         known = np.isin(np.asarray(runs.run), np.asarray(ends.run)[below])
         chain = _chain(runs.rows(known), law, huber_delta)
         above = ends.rows(~below)
         loss, accuracy = chain.predict(above.params, above.tokens)
-        decades = ln_flops[~below] - ln_flops[below].max()
+        decades = log_flops[~below] - log_flops[below].max()
         errors = np.stack((np.log(loss / above.task_loss), accuracy - above.accuracy))
         drifts.append(errors @ decades / (decades @ decades))
     return np.array(drifts).reshape(-1, 2)

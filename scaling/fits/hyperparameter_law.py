@@ -117,7 +117,8 @@ class HyperparameterFit:
     batch: FittedLaw
     cells: tuple[CellOptimum, ...]
     excess: FloatArray
-    """(J,): loss of the run nearest to what the laws say over the cell's best, less one."""
+    """(J,): loss of the run nearest to what the laws say over the cell's best, less one; infinite if it diverged, NaN
+    if the cell's runs all did."""
     left_out_excess: FloatArray
     """(J,): the same, of laws fitted without the cell."""
     ranges: dict[str, tuple[float, float]]
@@ -195,7 +196,7 @@ def excess_loss(sweep: HyperparameterSweep, learning_rate: FloatArray, batch_tok
 def _excess(sweep: HyperparameterSweep, runs: NDArray[np.int64], rate: float, batch: float) -> float:
     distance = np.log(sweep.learning_rate[runs] / rate) ** 2 + np.log(sweep.batch_tokens[runs] / batch) ** 2
     loss = sweep.loss[runs]
-    return float(loss[np.argmin(distance)] / loss.min() - 1)
+    return float(loss[np.argmin(distance)] / loss.min() - 1) if np.isfinite(loss.min()) else math.nan
 
 
 def _optimum(sweep: HyperparameterSweep, runs: NDArray[np.int64], level: float) -> CellOptimum:

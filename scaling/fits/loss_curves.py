@@ -64,12 +64,15 @@ class LossCurve:
 
 @dataclass(frozen=True, eq=False)
 class CurvePrediction:
-    """The loss along a schedule, (m,) each, with its interval at the level of the fit."""
+    """The loss along a schedule, (m,) each, with its interval at the level of the fit.
+
+    The interval is None where no curve could be left out: nothing then says how far off the law is on another schedule.
+    """
 
     at_steps: FloatArray
     loss: FloatArray
-    low: FloatArray
-    high: FloatArray
+    low: FloatArray | None
+    high: FloatArray | None
 
 
 @dataclass(frozen=True, eq=False)
@@ -83,26 +86,29 @@ class LossCurvesFit:
     """Sum of Huber terms on log loss."""
     residual_sd: float
     """Root mean square of ln L − ln L̂ over the fitted points."""
-    left_out_sd: float | None
-    """Root mean square error of log loss over curves predicted from the others; None with fewer than three."""
+    left_out: tuple[float, ...]
+    """Root mean square error of log loss on each curve that could be left out, predicted from the others."""
     at_bound: tuple[str, ...]
     covariance: FloatArray
     """Of the searched coordinates, ``law.free_of(theta)``: (P, P)."""
-    curves: int
     level: float
 
     def predict_curve(self, lr: ArrayLike, at_steps: ArrayLike) -> CurvePrediction:
         """The loss at ``at_steps`` (m,) of the schedule ``lr`` (steps,), warm-up included.
 
         The interval joins the constants' with the larger of the error on curves left out and the fit's own; it is
-        Student's with as many degrees of freedom as curves, since so few say how far off the law is.
+        Student's with as many degrees of freedom as curves left out, since so few say how far off the law is.
         """
+        steps = np.asarray(at_steps, np.float64)
         loss = self.law.predict_curve(self.theta, lr, at_steps)
+        if not self.left_out:
+            return CurvePrediction(steps, loss, None, None)
         gradient_mP = self.law.curve_gradient(self.theta, lr, at_steps)
         constants_m = np.einsum("mp,pq,mq->m", gradient_mP, self.covariance, gradient_mP)
-        model_sd = max(self.residual_sd, self.left_out_sd or 0.0)
-        spread = student.ppf(0.5 + self.level / 2, self.curves) * np.sqrt(constants_m + model_sd**2)
-        return CurvePrediction(np.asarray(at_steps, np.float64), loss, loss * np.exp(-spread), loss * np.exp(spread))
+        model_sd = max(self.residual_sd, math.sqrt(float(np.mean(np.square(self.left_out)))))
+        quantile = float(student.ppf(0.5 + self.level / 2, len(self.left_out)))
+        spread = np.exp(quantile * np.sqrt(constants_m + model_sd**2))
+        return CurvePrediction(steps, loss, loss / spread, loss * spread)
 
 
 def fit_loss_curves(
@@ -127,17 +133,15 @@ def fit_loss_curves(
     )
     covariance = _covariance(found, here, blocks, huber_delta)
     spare = max(1, len(np.unique(blocks)) - found.unknowns)
-    errors = _left_out_errors(curves, law, huber_delta, fixed)
     return LossCurvesFit(
         law=law,
         theta=found.theta,
         parameters=_intervals(law, found.theta, covariance, float(student.ppf(0.5 + level / 2, spare))),
         objective=found.objective,
         residual_sd=math.sqrt(float(np.mean(found.residuals**2))),
-        left_out_sd=math.sqrt(float(np.mean(np.square(errors)))) if errors else None,
+        left_out=tuple(_left_out_errors(curves, law, huber_delta, fixed)),
         at_bound=found.at_bound,
         covariance=covariance,
-        curves=len(curves),
         level=level,
     )
 

@@ -114,6 +114,17 @@ def test_runs_that_diverged_bend_no_valley() -> None:
     assert fit.rate.theta == pytest.approx([1.79, -0.713, 0.307], rel=1e-6)
 
 
+def test_a_cell_whose_runs_all_diverged_has_no_optimum_and_no_cost() -> None:
+    runs = sweep()
+    lost = (runs.params == 8e8) & (runs.tokens == 20 * 8e8)
+    loss = np.where(lost, np.nan, runs.loss)
+    fit = fit_hyperparameters(
+        HyperparameterSweep(runs.params, runs.tokens, runs.learning_rate, runs.batch_tokens, loss)
+    )
+    assert [cell.reason for cell in fit.cells if cell.status != "ok"] == ["every run diverged"]
+    assert np.isnan(fit.excess).sum() == np.isnan(fit.left_out_excess).sum() == 1
+
+
 def test_one_ratio_of_tokens_to_parameters_tells_no_exponents_apart_but_compute_alone_can_be_fitted() -> None:
     line = sweep(cells=[(n, 20 * n) for n in (1e8, 1.5e8, 2e8, 3e8, 4e8, 6e8, 8e8)])
     with pytest.raises(UserError, match=r"lr = k·N\^a·D\^b can't be told apart.*vary together"):

@@ -60,7 +60,7 @@ def test_noiseless_curves_give_their_constants_back(law: ScheduleLaw, theta: np.
     fit = fit_loss_curves(simulated(law, theta), law)
     assert fit.theta == pytest.approx(theta, rel=1e-3)
     assert fit.residual_sd < 1e-6
-    assert fit.left_out_sd is not None and fit.left_out_sd < 1e-4
+    assert len(fit.left_out) == 4 and max(fit.left_out) < 1e-4
 
 
 def test_the_interval_of_a_schedule_nobody_ran_holds_its_true_loss() -> None:
@@ -71,6 +71,7 @@ def test_the_interval_of_a_schedule_nobody_ran_holds_its_true_loss() -> None:
     for seed in range(10):
         fit = fit_loss_curves(simulated(TISSUE, TISSUE_THETA, 0.002, seed), TISSUE)
         said = fit.predict_curve(lr, [4999])
+        assert said.low is not None and said.high is not None
         inside += bool((said.low <= truth).all() and (truth <= said.high).all())
     assert inside >= 7
 
@@ -89,9 +90,11 @@ def test_curves_without_a_fall_are_refused_and_say_what_to_run() -> None:
         fit_loss_curves(constant, TISSUE)
 
 
-def test_two_curves_are_fitted_but_none_is_left_out() -> None:
+def test_two_curves_are_fitted_but_nothing_says_how_far_off_they_are() -> None:
     fit = fit_loss_curves(simulated(TISSUE, TISSUE_THETA, 0.001)[:2], TISSUE)
-    assert fit.left_out_sd is None
+    assert fit.left_out == ()
+    said = fit.predict_curve(np.full(500, 3e-4), [100, 400])
+    assert len(said.loss) == 2 and said.low is None and said.high is None
     assert fit.residual_sd == pytest.approx(0.001, rel=0.3)
 
 
@@ -182,6 +185,7 @@ def test_unseen_schedules_are_predicted_within_their_intervals(
     inside = []
     for curve in test:
         said = fit.predict_curve(curve.lr, curve.points.at_steps)
+        assert said.low is not None and said.high is not None
         inside.append(((said.low <= curve.loss) & (curve.loss <= said.high)).mean())
         assert (said.high / said.loss - 1).max() < 0.007
     assert np.mean(inside) >= 0.9
