@@ -41,7 +41,7 @@ _LEAST_SIGNAL = 5.0
 """Range of accuracy over the scatter around the sigmoid: below it the runs are still guessing, and a flat line that
 back-tests well says nothing of when they will stop."""
 _WIDEST_PREDICTABLE = 0.12
-"""Half-width of an accuracy's interval up to which its task is called predictable: on the OLMo ladder, at 190 times the
+"""Half-width of an accuracy's interval up to which its task is called predictable: on the OLMo ladder, at 200 times the
 largest run's compute, three of eight tasks lie at 0.04 to 0.10 and the others at 0.13 to 0.20."""
 
 
