@@ -27,6 +27,8 @@ __all__ = [
     "Cure",
     "Diagnostic",
     "DriftFit",
+    "EnvelopeFit",
+    "EnvelopeOptimum",
     "Fit",
     "FittedRange",
     "IsoflopFit",
@@ -101,6 +103,32 @@ class IsoflopFit(Record):
     draws: tuple[tuple[float, float], ...] = Field(
         default=(), description="bootstrap draws of (ln k, a) of N* = k * C^a"
     )
+
+
+class EnvelopeOptimum(Record):
+    """The lowest loss at one compute; the numbers carry intervals where the status is ok."""
+
+    flops: float
+    status: Literal["ok", "edge", "too few"]
+    params: Interval | None = None
+    tokens: Interval | None = None
+    loss: Interval | None = None
+
+
+class EnvelopeFit(Record):
+    """Approach 1: the size with the lowest loss at each compute, then N* and D* as power laws of compute."""
+
+    status: Literal["ok", "refused"]
+    reason: str | None = None
+    source: Literal["curves", "budgets", "runs"] | None = Field(
+        default=None, description="compared: training curves at common FLOPs, runs of one budget, or runs of like FLOPs"
+    )
+    n_exponent: Interval | None = None
+    d_exponent: Interval | None = None
+    n_coefficient: Interval | None = Field(default=None, description="k in N* = k * C^a")
+    d_coefficient: Interval | None = None
+    optima: tuple[EnvelopeOptimum, ...] = ()
+    draws: tuple[tuple[float, float], ...] = Field(default=(), description="draws of (ln k, a) of N* = k * C^a")
 
 
 class BackTestCut(Record):
@@ -187,6 +215,7 @@ class Fit(Record):
     fitted_range: FittedRange
     parametric: ParametricFit
     isoflop: IsoflopFit
+    envelope: EnvelopeFit = EnvelopeFit(status="refused", reason="not asked for")
     drift: DriftFit = DriftFit(status="refused", reason="not asked for")
     diagnostics: tuple[Diagnostic, ...] = ()
     level: float = 0.9

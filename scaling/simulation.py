@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,7 +11,7 @@ import pandas as pd
 from scaling.laws.chinchilla import CHINCHILLA
 from scaling.laws.law import FloatArray
 
-__all__ = ["IsoflopDesign", "random_small_truth", "simulate_isoflop"]
+__all__ = ["CurveDesign", "IsoflopDesign", "random_small_truth", "simulate_curves", "simulate_isoflop"]
 
 
 @dataclass(frozen=True)
@@ -24,6 +25,22 @@ class IsoflopDesign:
     width: float = 16.0
     miss: float = 1.0
     """Factor by which the design's guess of the optimal size is off."""
+
+
+@dataclass(frozen=True)
+class CurveDesign:
+    """One training curve for each of ``sizes``, log-spaced over ``width`` around the optimum of ``middle_flops``.
+
+    Each has ``points`` losses, log-spaced over a factor ``length`` of tokens around the D/N that is optimal there.
+    """
+
+    sizes: int
+    middle_flops: float
+    width: float = 128.0
+    points: int = 30
+    length: float = 100.0
+    shared: float = 0.5
+    """Part of the variance of the noise that a curve's points have in common."""
 
 
 def random_small_truth(rng: np.random.Generator) -> tuple[FloatArray, float]:
@@ -52,3 +69,21 @@ def simulate_isoflop(theta: FloatArray, design: IsoflopDesign, noise: float, rng
     tokens = np.repeat(flops_B, design.sizes) / (6 * params)
     log_loss = np.log(CHINCHILLA.predict(theta, params, tokens)) + noise * rng.standard_normal(len(params))
     return pd.DataFrame({"params": params, "tokens": tokens, "loss": np.exp(log_loss)})
+
+
+def simulate_curves(theta: FloatArray, design: CurveDesign, noise: float, rng: np.random.Generator) -> pd.DataFrame:
+    """Losses along training curves, with columns params, tokens, loss, trunk_key: ``noise`` is the SD of log loss."""
+    params, tokens = (float(value) for value in CHINCHILLA.optimum(theta, design.middle_flops))
+    sizes_S = params * np.exp(np.linspace(-0.5, 0.5, design.sizes) * np.log(design.width))
+    horizons_P = tokens / params * np.exp(np.linspace(-0.5, 0.5, design.points) * np.log(design.length))
+    shared_S1 = math.sqrt(design.shared) * rng.standard_normal((design.sizes, 1))
+    own_SP = math.sqrt(1 - design.shared) * rng.standard_normal((design.sizes, design.points))
+    loss_SP = CHINCHILLA.predict(theta, sizes_S[:, None], sizes_S[:, None] * horizons_P)
+    return pd.DataFrame(
+        {
+            "params": np.repeat(sizes_S, design.points),
+            "tokens": (sizes_S[:, None] * horizons_P).ravel(),
+            "loss": (loss_SP * np.exp(noise * (shared_S1 + own_SP))).ravel(),
+            "trunk_key": [f"trunk {size}" for size in range(design.sizes) for _ in range(design.points)],
+        }
+    )

@@ -228,7 +228,13 @@ class Conductor:
         """Fit the sweep's finished runs by every estimator; the hold-out is never among them."""
         table = observations(self.ledger, self.study.name, plan)
         self.progress.step("fitting", None)
-        fit = fit_table(table[table["role"] == "fit"], params_convention="total", flops_convention="exact")
+        # An envelope needs training curves or far more budgets than a study plans.
+        fit = fit_table(
+            table[table["role"] == "fit"],
+            params_convention="total",
+            flops_convention="exact",
+            methods=("parametric", "isoflop"),
+        )
         self._write("fit.json", fit.model_dump_json(indent=2))
         return fit
 

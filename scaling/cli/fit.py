@@ -10,7 +10,7 @@ import typer
 from scaling.cli.options import JsonFlag, print_json
 from scaling.errors import UserError
 
-METHODS = ("parametric", "isoflop")
+METHODS = ("parametric", "isoflop", "envelope")
 
 
 def fit(
@@ -29,7 +29,7 @@ def fit(
             help="The parametric law: chinchilla, kaplan, skaling, over-trained, or one of a package of yours."
         ),
     ] = "chinchilla",
-    method: Annotated[str, typer.Option(help="all, parametric or isoflop.")] = "all",
+    method: Annotated[str, typer.Option(help="all, parametric, isoflop or envelope.")] = "all",
     huber_delta: Annotated[float, typer.Option(help="Where the Huber loss turns linear, in log loss.")] = 1e-3,
     interpolator: Annotated[
         str, typer.Option(help="How an iso-FLOP line's minimum is found: parabola, cubic or akima.")
@@ -78,7 +78,7 @@ def fit(
         print_json(made.answer())
     else:
         typer.echo(made.summary())
-    if made.parametric.status == made.isoflop.status == "refused":
+    if made.parametric.status == made.isoflop.status == made.envelope.status == "refused":
         raise typer.Exit(3)
 
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 
 from scaling import laws
 from scaling.errors import UserError
-from scaling.fit import Diagnostic, DriftFit, Fit, IsoflopFit, LawFit, ParametricFit
+from scaling.fit import Diagnostic, DriftFit, EnvelopeFit, Fit, IsoflopFit, LawFit, ParametricFit
 from scaling.record import Interval
 
 __all__ = ["summarise", "summarise_law"]
@@ -105,6 +105,20 @@ def _drift(fit: DriftFit, level: float) -> list[str]:
     ]
 
 
+def _envelope(fit: EnvelopeFit) -> list[str]:
+    if fit.reason == "not asked for":
+        return []
+    if fit.status == "refused" or fit.n_exponent is None or fit.d_exponent is None:
+        return [f"envelope  refused: {fit.reason}"]
+    usable = sum(optimum.status == "ok" for optimum in fit.optima)
+    among = {"curves": "training curves", "budgets": "runs of one budget", "runs": "runs of like compute"}
+    return [
+        f"envelope  {usable} of {len(fit.optima)} levels of compute have their lowest loss between the sizes trained "
+        f"({among[fit.source or 'runs']})",
+        f"          N* ~ C^{_interval(fit.n_exponent)} · D* ~ C^{_interval(fit.d_exponent)}",
+    ]
+
+
 def summarise(fit: Fit) -> str:
     """Rows used, the law, the iso-FLOP optima, and every diagnostic; intervals at ``fit.level``."""
     lines = [
@@ -112,6 +126,7 @@ def summarise(fit: Fit) -> str:
         "",
         *_parametric(fit.parametric),
         *_isoflop(fit.isoflop),
+        *_envelope(fit.envelope),
         *_drift(fit.drift, fit.level),
     ]
     if fit.bootstrap:

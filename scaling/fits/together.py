@@ -11,8 +11,9 @@ import pandas as pd
 from scipy.stats import binom
 
 from scaling.errors import UserError
-from scaling.fit import Diagnostic, DriftFit, Fit, FittedRange, IsoflopFit, ParametricFit
+from scaling.fit import Diagnostic, DriftFit, EnvelopeFit, Fit, FittedRange, IsoflopFit, ParametricFit
 from scaling.fits.bootstrap import BootstrapMethod
+from scaling.fits.envelope import fit_envelope
 from scaling.fits.forecasting import fit_forecaster
 from scaling.fits.irreducible import levels_off_too_early
 from scaling.fits.isoflop import InterpolatorName, fit_isoflop
@@ -25,8 +26,8 @@ from scaling.table import Table, read_table
 
 __all__ = ["Method", "disagreement", "fit_table"]
 
-Method = Literal["parametric", "isoflop"]
-_METHODS = ("parametric", "isoflop")
+Method = Literal["parametric", "isoflop", "envelope"]
+_METHODS: tuple[Method, ...] = ("parametric", "isoflop", "envelope")
 _NOT_ASKED = "not asked for"
 
 
@@ -107,7 +108,7 @@ def fit_table(
     columns: Mapping[str, str] | None = None,
     params_convention: ParamsConvention = "total",
     flops_convention: FlopsConvention | None = None,
-    methods: Sequence[Method] = ("parametric", "isoflop"),
+    methods: Sequence[Method] = _METHODS,
     law: str | LossLaw = "chinchilla",
     huber_delta: float = 1e-3,
     interpolator: InterpolatorName = "parabola",
@@ -138,6 +139,7 @@ def fit_table(
         status="refused", reason=incomparable or _NOT_ASKED, law=law.name, huber_delta=huber_delta
     )
     isoflop = IsoflopFit(status="refused", reason=incomparable or _NOT_ASKED)
+    envelope = EnvelopeFit(status="refused", reason=incomparable or _NOT_ASKED)
     drift = DriftFit(status="refused", reason=incomparable or _NOT_ASKED)
     diagnostics = list(table.diagnostics)
     if "parametric" in asked:
@@ -158,6 +160,9 @@ def fit_table(
     if "isoflop" in asked:
         isoflop, found = fit_isoflop(table, interpolator=interpolator, bootstrap=bootstrap, level=level, seed=seed)
         diagnostics.extend(found)
+    if "envelope" in asked:
+        envelope, found = fit_envelope(table, bootstrap=bootstrap, level=level, seed=seed)
+        diagnostics.extend(found)
     diagnostics.extend((*_implausible(parametric, drift), *_back_tested(drift, level)))
     apart = disagreement(parametric.n_exponent, isoflop.n_exponent)
     return Fit(
@@ -171,6 +176,7 @@ def fit_table(
         ),
         parametric=parametric,
         isoflop=isoflop,
+        envelope=envelope,
         drift=drift,
         diagnostics=(*diagnostics, apart) if apart else tuple(diagnostics),
         level=level,

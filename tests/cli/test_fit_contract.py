@@ -78,6 +78,12 @@ def test_fit_answers_with_every_key_of_the_contract(folder: Path) -> None:
     for optimum in lines["optima"]:
         assert {"flops", "params", "tokens", "loss", "status"} <= set(optimum)
         assert optimum["status"] != "ok" or all(is_triple(optimum[name]) for name in ("params", "tokens", "loss"))
+    envelope = fit["envelope"]
+    assert (envelope["status"], envelope["reason"]) == ("ok", None)
+    assert is_triple(envelope["n_exponent"]) and is_triple(envelope["d_exponent"])
+    for optimum in envelope["optima"]:
+        assert {"flops", "params", "tokens", "loss", "status"} <= set(optimum)
+        assert optimum["status"] != "ok" or all(is_triple(optimum[name]) for name in ("params", "tokens", "loss"))
     assert isinstance(fit["diagnostics"], list)
     assert fit["level"] == 0.8
     assert fit["seconds"] > 0
@@ -98,7 +104,7 @@ def test_a_refusal_is_an_answer_with_its_reason_and_exit_code_three(tmp_path: Pa
     rows = [f"{n},{20 * n},{2 + 100 / n**0.3}" for n in (1e6, 2e6, 4e6, 8e6, 1.6e7, 3.2e7, 6.4e7)]
     (tmp_path / "runs.csv").write_text("\n".join(["params,tokens,loss", *rows]))
     fit = answer(scaling("fit", "runs.csv", "--json", cwd=tmp_path), code=3)
-    assert fit["parametric"]["status"] == fit["isoflop"]["status"] == "refused"
+    assert {fit[name]["status"] for name in ("parametric", "isoflop", "envelope")} == {"refused"}
     assert "20 tokens a parameter" in fit["parametric"]["reason"]
     assert fit["isoflop"]["reason"]
 

@@ -20,6 +20,7 @@ import numpy as np
 from scaling.errors import UserError
 from scaling.fit import Diagnostic, IsoflopFit, IsoflopOptimum
 from scaling.fits.bootstrap import interval_of, stored_draws
+from scaling.fits.compute_bins import budget_of_runs
 from scaling.fits.cures import described
 from scaling.fits.isoflop.akima import Akima
 from scaling.fits.isoflop.cubic import Cubic
@@ -29,7 +30,7 @@ from scaling.fits.isoflop.parabola import LocalParabola
 from scaling.fits.isoflop.polynomial import PolynomialInterpolator
 from scaling.fits.power_law import log_interval, power_law, scatter_beyond_noise
 from scaling.laws.law import FloatArray
-from scaling.table import Table, budget_levels
+from scaling.table import Table
 
 __all__ = ["INTERPOLATORS", "InterpolatorName", "fit_isoflop"]
 
@@ -53,14 +54,6 @@ class _Budget:
     status: Status
     minimum: Minimum | None = None
     polynomial: tuple[float, ...] | None = None
-
-
-def _budgets(table: Table) -> np.ndarray:
-    """The budget of each run (n,): the table's own ``budget`` column if it has one, else runs of nearly equal
-    compute."""
-    if "budget" in table.labels and table.labels["budget"].astype(str).str.strip().ne("").all():
-        return np.unique(table.labels["budget"].astype(str).to_numpy(dtype=object), return_inverse=True)[1]
-    return budget_levels(table.flops)
 
 
 def _pooled_noise(lines: list[Line], interpolator: Interpolator) -> tuple[float, int]:
@@ -157,7 +150,7 @@ def fit_isoflop(
     if noise is not None and not 0 < noise < math.inf:
         raise UserError(f"noise is {noise}: give the SD of a run's loss in nats, above zero, for example 0.01")
     by = INTERPOLATORS[interpolator]
-    levels = _budgets(table)
+    levels = budget_of_runs(table)
     rows = [np.flatnonzero(levels == value) for value in np.unique(levels)]
     lines = [Line.of(table.flops[row], table.params[row], table.tokens[row], table.loss[row]) for row in rows]
     lines.sort(key=lambda line: line.flops)

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from scaling.errors import UserError
@@ -116,6 +116,22 @@ def test_replicates_of_one_size_count_as_one_size() -> None:
         fit, _ = fit_isoflop(read_table(repeated), interpolator=interpolator, noise=1e-4, bootstrap=0)
         assert fit.n_exponent is not None
         assert fit.n_exponent.estimate == pytest.approx(float(CHINCHILLA.exponents(THETA)[0]), abs=5e-3)
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    st.lists(
+        st.tuples(st.floats(1e6, 1e12), st.sampled_from([1e18, 1.01e18, 1e21]), st.floats(1e-3, 1e5)),
+        min_size=1,
+        max_size=20,
+    ),
+    st.sampled_from(list(INTERPOLATORS)),
+)
+def test_no_table_raises_anything(rows: list[tuple[float, float, float]], interpolator: InterpolatorName) -> None:
+    runs = pd.DataFrame(rows, columns=["params", "flops", "loss"])
+    runs["tokens"] = runs.pop("flops") / 6 / runs["params"]
+    fit, _ = fit_isoflop(read_table(runs), interpolator=interpolator, bootstrap=20)
+    assert fit.status == "ok" or fit.reason
 
 
 @pytest.mark.parametrize(

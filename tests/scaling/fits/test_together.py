@@ -66,7 +66,7 @@ def test_intervals_of_the_exponent_that_do_not_meet_are_reported() -> None:
         ({"huber_delta": 0.0}, "huber_delta is 0.0"),
         ({"bootstrap": 3}, "bootstrap is 3"),
         ({"level": 95}, "level is 95"),
-        ({"methods": ("envelope",)}, "methods has 'envelope'"),
+        ({"methods": ("spline",)}, "methods has 'spline'"),
         ({"params_convention": "all"}, "params_convention is 'all'"),
     ],
 )
