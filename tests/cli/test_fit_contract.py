@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from scaling import laws
 from scaling.simulation import IsoflopDesign, simulate_isoflop
 
 from .conftest import scaling
@@ -87,6 +88,28 @@ def test_fit_answers_with_every_key_of_the_contract(folder: Path) -> None:
     assert isinstance(fit["diagnostics"], list)
     assert fit["level"] == 0.8
     assert fit["seconds"] > 0
+
+
+@pytest.mark.parametrize("law", ["kaplan", "skaling"])
+def test_another_law_is_fitted_kept_and_predicts(folder: Path, tmp_path: Path, law: str) -> None:
+    kept = str(tmp_path / "fit.json")
+    fit = answer(
+        scaling(
+            "fit", "runs.csv", "--columns", COLUMNS, "--law", law, "--method", "parametric", "--bootstrap", "50",
+            "--out", kept, "--json", cwd=folder,
+        )
+    )  # fmt: skip
+    assert (fit["parametric"]["status"], fit["parametric"]["law"]) == ("ok", law)
+    assert tuple(fit["parametric"]["parameters"]) == laws.get(law).NAMES
+    forecast = answer(scaling("predict", kept, "--flops", "1e21", "--json", cwd=folder))
+    assert is_triple(forecast["loss"]) and is_triple(forecast["params"])
+
+
+def test_a_law_that_is_none_is_one_line(folder: Path) -> None:
+    done = scaling("fit", "runs.csv", "--columns", COLUMNS, "--law", "chinchila", cwd=folder)
+    assert done.returncode == 2
+    assert "law 'chinchila' is not known; choose one of:" in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1
 
 
 def test_an_approach_not_asked_for_says_so(folder: Path) -> None:
