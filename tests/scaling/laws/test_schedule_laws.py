@@ -154,5 +154,5 @@ def test_a_law_that_stands_on_no_points_says_so() -> None:
 def test_they_are_found_by_name_and_are_no_laws_of_size() -> None:
     assert laws.get("multi-power") is MULTI_POWER
     assert laws.get("tissue") is TISSUE
-    with pytest.raises(UserError, match="law 'tissue' is of steps"):
+    with pytest.raises(UserError, match="law 'tissue', of steps, has no compute optimum"):
         laws.get_loss_law("tissue")
