@@ -47,11 +47,11 @@ class DriftPrior:
     ``ln_tau_c`` and ``ln_tau_r`` are (mean, SD) of the logarithms of τ in units of log reducible loss a decade^1.5.
     """
 
-    ln_tau_c: tuple[float, float] = (math.log(0.04), 1.0)
-    ln_tau_r: tuple[float, float] = (math.log(0.03), 0.8)
+    ln_tau_c: tuple[float, float] = (math.log(0.02), 1.0)
+    ln_tau_r: tuple[float, float] = (math.log(0.06), 0.8)
     ln_noise_sd: float = 0.5
     """SD of ln(s / the robust SD of the plain fit's residuals)."""
-    excess_share: float = 0.25
+    excess_share: float = 0.15
     """κ."""
     outlier: float = 2.5
     """Residuals beyond this many SD count as if they were this many: their own noise is taken to be larger."""

@@ -9,7 +9,7 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import ArrayLike
 
-from scaling.laws.chinchilla import balanced
+from scaling.laws.chinchilla import CHINCHILLA, balanced
 from scaling.laws.law import Box, FloatArray, LossLaw, Parameter, columns
 from scaling.laws.variable_projection import best_projections, log_of_projected
 
@@ -17,6 +17,7 @@ __all__ = ["SKALING", "Skaling"]
 
 _SMALLEST_EXPONENT, _LARGEST_EXPONENT = 0.01, 10.0
 _SMALLEST_COUPLING, _LARGEST_COUPLING = 0.05, 20.0
+_COUPLING_SD = 0.4
 _SLOPES = np.geomspace(0.05, 1.5, 11)
 """Exponents of the loss where one term dominates, αk and βk."""
 _COUPLINGS = np.array([0.1, 0.3, 1.0, 3.0])
@@ -104,6 +105,16 @@ class Skaling(LossLaw):
             [[low - 12 - both, high + 3], [-ratio, ratio], [low - 7, low + 0.05], exponents, exponents, couplings]
         )
         return Box(bounds[:, 0], bounds[:, 1])
+
+    def prior(
+        self, ln_inputs_Vn: FloatArray, value_n: FloatArray, irreducible: tuple[float, float] | None = None
+    ) -> tuple[FloatArray, FloatArray]:
+        """Chinchilla's of exponents and E, the two costs alike within a factor of five, and k near 1."""
+        mean, sd = CHINCHILLA.prior(ln_inputs_Vn, value_n, irreducible)
+        return (
+            np.array([mean[0], 0.0, mean[2], mean[3], mean[4], 0.0]),
+            np.array([sd[0], 1.6, sd[2], sd[3], sd[4], _COUPLING_SD]),
+        )
 
     def starts(self, ln_inputs_Vn: FloatArray, value_n: FloatArray, count: int) -> FloatArray:
         """For given exponents, R and k the law is linear in A and E."""
