@@ -19,7 +19,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from pydantic import Field
-from scipy import stats
+from scipy.special import stdtrit
 
 from scaling.allocation.surface import LossSurface, check_positive
 from scaling.errors import UserError
@@ -141,7 +141,7 @@ def _tested(carried: LossSurface, runs: Sequence[tuple[float, float, float]], fo
         [math.log(float(carried.loss(params, tokens)[0]) / loss) for params, tokens, loss in runs], dtype=np.float64
     )
     mean, count = float(errors.mean()), len(errors)
-    half = float(stats.t.ppf((1 + carried.level) / 2, count - 1)) * float(errors.std(ddof=1)) / math.sqrt(count)
+    half = float(stdtrit(count - 1, (1 + carried.level) / 2)) * float(errors.std(ddof=1)) / math.sqrt(count)
     found = f"{count} runs of the new setting: predicted/measured - 1 is {mean:+.2%} ± {half:.2%} on average"
     if half > _WIDEST:
         remedy = f"that is too uncertain to decide: give more runs, until it is known to {_WIDEST:.0%}"

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
-from scipy import stats
+from scipy.special import stdtrit
 
 from scaling.errors import UserError
 from scaling.fits.together import fit_table
@@ -107,7 +107,7 @@ def exponent_of_optima(flops: ArrayLike, params: ArrayLike, level: float = 0.9) 
     if not spare:
         return Interval(estimate=slope, low=None, high=None)
     residual_M = y_M - y_M.mean() - slope * offset_M
-    half = float(stats.t.ppf((1 + level) / 2, spare)) * math.sqrt(float(residual_M @ residual_M) / spare / spread)
+    half = float(stdtrit(spare, (1 + level) / 2)) * math.sqrt(float(residual_M @ residual_M) / spare / spread)
     return Interval(estimate=slope, low=slope - half, high=slope + half)
 
 

@@ -18,8 +18,8 @@ from scaling.record import Interval, Record, content_hash
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
 
+    from scaling.fits.averaged import Averaged
     from scaling.fits.curve import Band
-    from scaling.fits.drift import Drift
     from scaling.laws.law import Law
 
 __all__ = [
@@ -153,7 +153,7 @@ class DriftFit(Record):
 
     status: Literal["ok", "refused"]
     reason: str | None = None
-    law: str = "chinchilla"
+    laws: tuple[str, ...] = Field(default=("chinchilla",), description="averaged by evidence where there are several")
     irreducible: tuple[float, float] | None = Field(
         default=None, description="range of E in nats a token that the text admits, known from its bits per byte"
     )
@@ -162,13 +162,13 @@ class DriftFit(Record):
     back_test: tuple[BackTestCut, ...] | None = Field(default=None, description="none asked for, or one row a cut")
 
     @cached_property
-    def model(self) -> Drift:
-        from scaling import laws
-        from scaling.fits.drift import fit_drift
+    def model(self) -> Averaged:
+        from scaling.fits.averaged import fit_averaged
+        from scaling.laws import get_loss_law
 
         params, tokens, loss = np.array(self.runs, dtype=np.float64).reshape(-1, 3).T
-        law = laws.get_loss_law(self.law)
-        return fit_drift(law, params, tokens, loss, irreducible=self.irreducible, huber_delta=self.huber_delta)
+        found = [get_loss_law(name) for name in self.laws]
+        return fit_averaged(found, params, tokens, loss, irreducible=self.irreducible, huber_delta=self.huber_delta)
 
 
 class ProposedRun(Record):

@@ -13,7 +13,7 @@ import numpy as np
 
 from scaling import laws
 from scaling.errors import UserError
-from scaling.fit import Fit
+from scaling.fit import DriftFit, Fit
 from scaling.fits.bootstrap import interval_of
 from scaling.fits.irreducible import levels_off_too_early
 from scaling.forecast import Forecast, Outcome
@@ -118,6 +118,14 @@ def predict(
     )
 
 
+def _averaging(drift: DriftFit) -> list[str]:
+    """Which laws the forecast averages, where there are several."""
+    if len(drift.laws) == 1:
+        return []
+    shares = ", ".join(f"{name} {weight:.0%}" for name, weight in zip(drift.laws, drift.model.weights, strict=True))
+    return [f"average: of laws by their evidence on these runs ({shares})"]
+
+
 def _assumptions(fit: Fit, law: LossLaw, params: float, tokens: float, flops_per_token_given: bool) -> tuple[str, ...]:
     """What the forecast rests on, in words."""
     drift = fit.drift
@@ -133,6 +141,7 @@ def _assumptions(fit: Fit, law: LossLaw, params: float, tokens: float, flops_per
     tau_c, tau_r = drift.model.tau
     lines = [
         f"law: {law.formula}, {irreducible}; exponents with a loose prior from published fits",
+        *_averaging(drift),
         f"drift: its reducible part wanders from the law along compute by {tau_c:.3g} and along tokens a parameter by "
         f"{tau_r:.3g} (log loss a decade^1.5); both were learned from these runs and published sweeps",
         f"conventions: N {fit.params_convention}; FLOPs {flops}{given}",

@@ -29,6 +29,9 @@ def fit(
             help="The parametric law: chinchilla, kaplan, skaling, over-trained, or one of a package of yours."
         ),
     ] = "chinchilla",
+    average: Annotated[
+        str | None, typer.Option(help="Laws that forecasts average with it by their evidence, as skaling,kaplan.")
+    ] = None,
     method: Annotated[str, typer.Option(help="all, parametric, isoflop or envelope.")] = "all",
     huber_delta: Annotated[float, typer.Option(help="Where the Huber loss turns linear, in log loss.")] = 1e-3,
     interpolator: Annotated[
@@ -65,6 +68,7 @@ def fit(
         params_convention=params_convention,  # type: ignore[arg-type]
         flops_convention=flops_convention,  # type: ignore[arg-type]
         law=law,
+        average=[name.strip() for name in (average or "").split(",") if name.strip()],
         methods=METHODS if method == "all" else (method,),  # type: ignore[arg-type]
         huber_delta=huber_delta,
         interpolator=interpolator,  # type: ignore[arg-type]

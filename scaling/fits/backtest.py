@@ -7,12 +7,13 @@ the one check that needs no further run.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from itertools import pairwise
 
 import numpy as np
 
 from scaling.fit import BackTestCut
-from scaling.fits.drift import fit_drift
+from scaling.fits.averaged import fit_averaged
 from scaling.fits.identifiability import parametric_refusal
 from scaling.laws.law import FloatArray, LossLaw
 from scaling.table import Table, budget_levels
@@ -40,22 +41,23 @@ def compute_cuts(flops: FloatArray) -> list[tuple[np.ndarray, np.ndarray]]:
 
 
 def back_test(
-    table: Table, law: LossLaw, *, irreducible: tuple[float, float] | None, level: float
+    table: Table, laws: Sequence[LossLaw], *, irreducible: tuple[float, float] | None, level: float
 ) -> tuple[BackTestCut, ...]:
-    """A forecast of each band of runs from those below it, beside the plain law's.
+    """A forecast of each band of runs from those below it, beside the first law's alone.
 
     Cuts with fewer than ten runs below, or whose runs can't identify the law, are left out.
     """
     params, tokens, flops, loss = table.params, table.tokens, table.flops, table.loss
+    constants = max(len(law.parameters) for law in laws)
     found = []
     for below, band in compute_cuts(flops):
         if below.sum() < _FEWEST_POINTS_BELOW or not band.any():
             continue
-        if parametric_refusal(params[below], tokens[below], constants=len(law.parameters)) is not None:
+        if parametric_refusal(params[below], tokens[below], constants=constants) is not None:
             continue
-        model = fit_drift(law, params[below], tokens[below], loss[below], irreducible=irreducible)
+        model = fit_averaged(laws, params[below], tokens[below], loss[below], irreducible=irreducible)
         actual = np.log(loss[band])
-        plain = np.log(law.predict(model.plain.theta, params[band], tokens[band])) - actual
+        plain = np.log(laws[0].predict(model.members[0].plain.theta, params[band], tokens[band])) - actual
         forecasts = [model.predictive(n, d) for n, d in zip(params[band], tokens[band], strict=True)]
         low, high = (np.array([one.quantile(p) for one in forecasts]) for p in ((1 - level) / 2, (1 + level) / 2))
         errors = np.array([one.mean for one in forecasts]) - actual

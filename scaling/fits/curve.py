@@ -17,7 +17,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
-from scipy import stats
+from scipy.special import ndtri
 
 from scaling import laws
 from scaling.errors import UserError
@@ -33,7 +33,7 @@ __all__ = ["Band", "fit_law", "predict_law"]
 
 _WEAK = 10.0
 """A positive constant whose interval spans more than this factor is called weakly identified."""
-_NOISE_QUANTILES = stats.norm.ppf((np.arange(32) + 0.5) / 32)
+_NOISE_QUANTILES = ndtri((np.arange(32) + 0.5) / 32)
 """A normal distribution as 32 equally likely values: convolving draws with it needs no random numbers."""
 
 

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.stats import t as student
+from scipy.special import stdtrit
 
 from scaling.compute import flops_6nd
 from scaling.errors import UserError
@@ -160,7 +160,7 @@ class DownstreamFit:
             [float(ACCURACY_SIGMOID.predict(row, x)) for row, x in zip(self.accuracy_draws, loss_K, strict=True)]
         )
         beyond = max(0.0, orders)
-        quantile = float(student.ppf(0.5 + self.level / 2, self.cuts))
+        quantile = float(stdtrit(self.cuts, 0.5 + self.level / 2))
         # The errors that the back-test saw have the constants' own uncertainty in them: the larger stands for both.
         loss_half = quantile * math.hypot(max(self.drift[0] * beyond, _spread(np.log(loss_K))), self.loss_sd)
         half = quantile * math.hypot(max(self.drift[1] * beyond, _spread(accuracy_K)), self.accuracy_sd)

@@ -23,7 +23,6 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
-from scipy.optimize import brentq
 from scipy.special import ndtr
 
 from scaling.fits.estimate import Estimate, estimate
@@ -76,14 +75,16 @@ class Predictive:
         return math.sqrt(float(self.weight_K @ (self.variance_K + self.mean_K**2)) - self.mean**2)
 
     def quantile(self, probability: float) -> float:
-        """ln L below which the run's lies with ``probability``."""
+        """ln L below which the run's lies with ``probability``, by bisection to a billionth."""
         sd_K = np.sqrt(self.variance_K)
-        edges = self.mean_K[:, None] + np.array([-9.0, 9.0]) * sd_K[:, None]
-
-        def surplus(value: float) -> float:
-            return float(self.weight_K @ ndtr((value - self.mean_K) / sd_K)) - probability
-
-        return float(brentq(surplus, edges.min(), edges.max(), xtol=1e-9))
+        low, high = float((self.mean_K - 9 * sd_K).min()), float((self.mean_K + 9 * sd_K).max())
+        while high - low > 1e-9:
+            middle = 0.5 * (low + high)
+            if float(self.weight_K @ ndtr((middle - self.mean_K) / sd_K)) < probability:
+                low = middle
+            else:
+                high = middle
+        return 0.5 * (low + high)
 
 
 @dataclass(frozen=True)
@@ -152,7 +153,10 @@ class Drift:
     """The prior of the searched coordinates."""
     axis_c: _Axis
     axis_r: _Axis
+    noise: float
+    """Robust SD of log loss around the law alone: what the grid's noise is in units of."""
     grid: _Grid
+    log_evidence: float = 0.0
 
     @property
     def tau(self) -> tuple[float, float]:
@@ -315,16 +319,21 @@ def fit_drift(
     prior: DriftPrior | None = None,
     irreducible: tuple[float, float] | None = None,
     huber_delta: float = 1e-3,
+    noise_of: Drift | None = None,
 ) -> Drift:
     """The law and its drift through n runs; arrays are (n,), losses in nats a token.
 
     ``irreducible`` is the range of E that the text admits, where it is known; it replaces the law's own prior of E.
+    ``noise_of`` is another law's model of the same runs, whose outliers and noise this one takes over, so that the two
+    can be compared by evidence.
     """
     prior = prior or DriftPrior()
     plain = estimate(law, (params, tokens), loss, huber_delta)
     inputs = plain.centred(params, tokens)
     mean_P, sd_P = law.prior(inputs, loss, irreducible)
     noise = max(_SMALLEST_NOISE, 1.482602 * float(np.median(np.abs(plain.residuals))))
+    if noise_of is not None:
+        noise = noise_of.noise
     compute_n = np.log10(params) + np.log10(tokens)
     ratio_n = np.log10(tokens) - np.log10(params)
     axis_c = _axis(compute_n, float(compute_n.min()), two_sided=False)
@@ -345,9 +354,13 @@ def fit_drift(
         sd_P=sd_P,
         axis_c=axis_c,
         axis_r=axis_r,
+        noise=noise,
         grid=_Grid(one, one * math.exp(prior.ln_tau_c[0]), one * math.exp(prior.ln_tau_r[0]), start_M[None], one),
     )
-    model = replace(model, weight_n=_outlier_weights(model, noise))
+    if noise_of is None:
+        model = replace(model, weight_n=_outlier_weights(model, noise))
+    else:
+        model = replace(model, weight_n=noise_of.weight_n, excess_n=noise_of.excess_n)
     combinations = np.array(
         [(s, c, r) for s in prior.noise_grid for c in prior.tau_grid for r in prior.tau_grid], dtype=np.float64
     )
@@ -375,4 +388,4 @@ def fit_drift(
         grid.mode_KM[keep],
         weight_K[keep] / weight_K[keep].sum(),
     )
-    return replace(model, grid=kept)
+    return replace(model, grid=kept, log_evidence=float(log_weight_K.max() + np.log(weight_K.sum())))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from scaling.fit import DriftFit
@@ -33,7 +35,7 @@ def representatives(params: FloatArray, tokens: FloatArray, loss: FloatArray) ->
 
 
 def fit_forecaster(
-    table: Table, law: LossLaw, *, huber_delta: float, level: float, back_tested: bool = True
+    table: Table, laws: Sequence[LossLaw], *, huber_delta: float, level: float, back_tested: bool = True
 ) -> DriftFit:
     """The record that ``scaling.prediction`` forecasts from, of a table in which the law's constants are identified.
 
@@ -43,9 +45,9 @@ def fit_forecaster(
     runs = representatives(table.params, table.tokens, table.loss)
     return DriftFit(
         status="ok",
-        law=law.name,
+        laws=tuple(law.name for law in laws),
         irreducible=irreducible,
         huber_delta=huber_delta,
         runs=tuple((float(n), float(d), float(loss)) for n, d, loss in runs),
-        back_test=back_test(table, law, irreducible=irreducible, level=level) if back_tested else None,
+        back_test=back_test(table, laws, irreducible=irreducible, level=level) if back_tested else None,
     )

@@ -18,7 +18,7 @@ from functools import cached_property
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.stats import t as student
+from scipy.special import stdtrit
 
 from scaling.errors import UserError
 from scaling.fits.estimate import Estimate, estimate
@@ -106,7 +106,7 @@ class LossCurvesFit:
         gradient_mP = self.law.curve_gradient(self.theta, lr, at_steps)
         constants_m = np.einsum("mp,pq,mq->m", gradient_mP, self.covariance, gradient_mP)
         model_sd = max(self.residual_sd, math.sqrt(float(np.mean(np.square(self.left_out)))))
-        quantile = float(student.ppf(0.5 + self.level / 2, len(self.left_out)))
+        quantile = float(stdtrit(len(self.left_out), 0.5 + self.level / 2))
         spread = np.exp(quantile * np.sqrt(constants_m + model_sd**2))
         return CurvePrediction(steps, loss, loss / spread, loss * spread)
 
@@ -136,7 +136,7 @@ def fit_loss_curves(
     return LossCurvesFit(
         law=law,
         theta=found.theta,
-        parameters=_intervals(law, found.theta, covariance, float(student.ppf(0.5 + level / 2, spare))),
+        parameters=_intervals(law, found.theta, covariance, float(stdtrit(spare, 0.5 + level / 2))),
         objective=found.objective,
         residual_sd=math.sqrt(float(np.mean(found.residuals**2))),
         left_out=tuple(_left_out_errors(curves, law, huber_delta, fixed)),

@@ -20,7 +20,7 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import stats
+from scipy.special import stdtrit
 
 from scaling.fits.estimate import Estimate
 from scaling.fits.huber import solve_huber
@@ -79,7 +79,7 @@ def profile(
     solver = _Held(found, inputs, value, delta, quantity, plane)
     error = float(plane.standard_error(gradient_P))
     widest = solver.widest(error)
-    threshold = 0.5 * plane.objective_unit * float(stats.t.ppf((1 + level) / 2, plane.spare)) ** 2
+    threshold = 0.5 * plane.objective_unit * float(stdtrit(plane.spare, (1 + level) / 2)) ** 2
     values, excess = np.array([centre]), np.array([0.0])
     for side in (-1.0, 1.0):
         reach, last = min(_FIRST_REACH * error, widest[side]), 0.0

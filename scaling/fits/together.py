@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Literal
 
 import pandas as pd
-from scipy.stats import binom
+from scipy.special import bdtr
 
 from scaling.errors import UserError
 from scaling.fit import Diagnostic, DriftFit, EnvelopeFit, Fit, FittedRange, IsoflopFit, ParametricFit
@@ -93,7 +93,7 @@ def _back_tested(drift: DriftFit, level: float) -> tuple[Diagnostic, ...]:
     inside = sum(cut.inside for cut in drift.back_test)
     predicted = sum(cut.predicted for cut in drift.back_test)
     # Of as many independent intervals at this level so few would hold by chance one time in a hundred at most.
-    if inside >= binom.ppf(0.01, predicted, level):
+    if bdtr(inside, predicted, level) > 0.01:
         return ()
     message = (
         f"forecasts of this table's own largest budgets held {inside} of {predicted} runs in their {level:.0%} "
@@ -110,6 +110,7 @@ def fit_table(
     flops_convention: FlopsConvention | None = None,
     methods: Sequence[Method] = _METHODS,
     law: str | LossLaw = "chinchilla",
+    average: Sequence[str] = (),
     huber_delta: float = 1e-3,
     interpolator: InterpolatorName = "parabola",
     bootstrap: int = 1000,
@@ -120,6 +121,8 @@ def fit_table(
 ) -> Fit:
     """Fit a table of runs (see ``read_table``) by each of ``methods``, the parametric one with ``law``.
 
+    Forecasts are made by ``law``, or by it and the laws of ``average`` together, weighted by their evidence.
+
     The same runs give the same ``Fit.key`` on one machine, in whatever order they stand. An approach that the data
     cannot support is refused inside the fit, with the reason and the cure; ``UserError`` is raised only for input
     that is wrong: an unreadable table, missing columns, no usable row, an option out of range.
@@ -127,6 +130,7 @@ def fit_table(
     started = time.perf_counter()
     _check(methods, huber_delta, bootstrap, level)
     law = get_loss_law(law) if isinstance(law, str) else law
+    averaged = [law, *(get_loss_law(name) for name in average if name != law.name)]
     if isinstance(source, Table):
         table = source
     else:
@@ -154,9 +158,9 @@ def fit_table(
             diagnose=diagnose,
         )
         diagnostics.extend(found)
-        drift = DriftFit(status="refused", reason=parametric.reason, law=law.name)
+        drift = DriftFit(status="refused", reason=parametric.reason, laws=tuple(one.name for one in averaged))
         if parametric.status == "ok":
-            drift = fit_forecaster(table, law, huber_delta=huber_delta, level=level, back_tested=diagnose)
+            drift = fit_forecaster(table, averaged, huber_delta=huber_delta, level=level, back_tested=diagnose)
     if "isoflop" in asked:
         isoflop, found = fit_isoflop(table, interpolator=interpolator, bootstrap=bootstrap, level=level, seed=seed)
         diagnostics.extend(found)

@@ -15,7 +15,6 @@ from typing import ClassVar, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.stats import qmc
 
 __all__ = ["Box", "FloatArray", "Law", "LossLaw", "Parameter", "columns"]
 
@@ -87,6 +86,8 @@ class Law(ABC):
 
     def starts(self, ln_inputs_Vn: FloatArray, value_n: FloatArray, count: int) -> FloatArray:
         """Starting points (count, P): the best of a Sobol sequence of the box, by the sum of absolute residuals."""
+        from scipy.stats import qmc  # a quarter of a second that laws with starts of their own don't need
+
         box = self.box(ln_inputs_Vn, value_n)
         sample = qmc.Sobol(len(self.parameters), rng=0).random(2048)
         return self.best_of(box.low + sample * (box.high - box.low), ln_inputs_Vn, value_n, count)

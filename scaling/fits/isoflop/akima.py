@@ -14,7 +14,6 @@ from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.interpolate import Akima1DInterpolator
 
 from scaling.fits.isoflop.cubic import cubic_minimum
 from scaling.fits.isoflop.line import Interpolator, Line, Minimum, Status
@@ -65,6 +64,8 @@ def _by_size(line: Line, loss_KN: FloatArray) -> tuple[FloatArray, FloatArray]:
 def _lowest(x_S: FloatArray, loss_KS: FloatArray) -> tuple[tuple[FloatArray, FloatArray], NDArray[np.bool_]]:
     """ln N and loss of each interpolant's lowest point, (K,) each, and whether it lies inside the line."""
     # Noise can take no loss to zero.
+    from scipy.interpolate import Akima1DInterpolator  # a fifth of a second that the other interpolators don't need
+
     curves = Akima1DInterpolator(x_S, np.log(np.maximum(loss_KS, 1e-9)).T, axis=0)
     c3_K, c2_K, c1_K, c0_K = curves.c  # (S − 1, K) each, in powers of the distance from the segment's first size
     offset_K = cubic_minimum(c1_K, c2_K, c3_K)
