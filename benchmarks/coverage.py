@@ -25,14 +25,16 @@ from scaling.fits.estimate import draw, estimate
 from scaling.laws.chinchilla import CHINCHILLA
 
 DESIGNS = ("five lines of seven", "four lines of five", "thirty runs at random", "eight trunks, four branches")
-SCALES = ("lab", "laptop")
-NOISES = (0.003, 0.01)
+TRUTHS = (("lab", 0.003), ("laptop", 0.01))
+"""Scale of the truth, and SD of the noise in log loss."""
 FACTORS = (10, 100, 1000)
 QUANTITIES = (
     "exponent of N", "alpha", "beta",
     *(f"{name} at {factor}x" for factor in FACTORS for name in ("log N*", "L")),
 )  # fmt: skip
 LEVEL = 0.9
+FORECASTS_EVERY = 4
+"""One study in so many is forecast too."""
 
 
 def truth(scale: str, rng: np.random.Generator) -> tuple[np.ndarray, float]:
@@ -101,6 +103,8 @@ def study(design: str, scale: str, noise: float, seed: int, draws: int) -> dict[
         hits.append(
             _holds(CHINCHILLA.predict(sample, best_n, best_d), float(CHINCHILLA.predict(theta, best_n, best_d)))
         )
+    if seed % FORECASTS_EVERY:
+        return {"within the law": hits}
     slope = float(rng.normal(0.0, 0.05))
     drifted = theta[2] + (law_loss - theta[2]) * np.exp(bent(6 * params * tokens, middle, slope))
     return {
@@ -143,14 +147,15 @@ def main() -> None:
     arguments = parser.parse_args()
     cells: dict[str, Any] = {}
     everything: dict[str, list[list[float]]] = {}
-    plan = [(design, scale, noise) for design in DESIGNS for scale in SCALES for noise in NOISES]
+    plan = [(design, scale, noise) for design in DESIGNS for scale, noise in TRUTHS]
     started = time.monotonic()
     for done, (design, scale, noise) in enumerate(plan, 1):
         studies = [study(design, scale, noise, seed, arguments.draws) for seed in range(arguments.studies)]
         name = f"{design}, {scale}, noise {noise:.1%}"
-        cells[name] = {kind: np.mean([one[kind] for one in studies], axis=0).tolist() for kind in studies[0]}
         for kind in studies[0]:
-            everything.setdefault(kind, []).extend(one[kind] for one in studies)
+            told = [one[kind] for one in studies if kind in one]
+            cells.setdefault(name, {})[kind] = np.mean(told, axis=0).tolist()
+            everything.setdefault(kind, []).extend(told)
         row = " ".join(f"{value:.0%}" for value in cells[name]["within the law"])
         print(f"{name:52s} {row}", flush=True)
         left = (time.monotonic() - started) / done * (len(plan) - done)
@@ -162,8 +167,8 @@ def main() -> None:
         print(f"  {name:18s} {value:.1%}")
     print(f"  lowest of all cells {lowest:.1%}")
     for kind in ("forecast, law true", "forecast, law bends"):
-        told = ", ".join(f"{value:.1%} at {factor}x" for value, factor in zip(pooled[kind], FACTORS, strict=True))
-        print(f"  {kind}: {told}")
+        shares = ", ".join(f"{value:.1%} at {factor}x" for value, factor in zip(pooled[kind], FACTORS, strict=True))
+        print(f"  {kind}: {shares}")
     if arguments.out:
         arguments.out.parent.mkdir(parents=True, exist_ok=True)
         kept = {"studies_a_cell": arguments.studies, "quantities": QUANTITIES, "pooled": pooled, "cells": cells}
