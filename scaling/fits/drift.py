@@ -46,11 +46,11 @@ class DriftPrior:
     ``ln_tau_c`` and ``ln_tau_r`` are (mean, SD) of the logarithms of τ in units of log reducible loss a decade^1.5.
     """
 
-    ln_tau_c: tuple[float, float] = (math.log(0.02), 1.0)
-    ln_tau_r: tuple[float, float] = (math.log(0.06), 0.8)
+    ln_tau_c: tuple[float, float] = (math.log(0.04), 1.0)
+    ln_tau_r: tuple[float, float] = (math.log(0.03), 0.8)
     ln_noise_sd: float = 0.5
     """SD of ln(s / the robust SD of the plain fit's residuals)."""
-    excess_share: float = 0.15
+    excess_share: float = 0.25
     """κ."""
     outlier: float = 2.5
     """Residuals beyond this many SD count as if they were this many: their own noise is taken to be larger."""
@@ -297,16 +297,18 @@ def _log_evidence(model: Drift, grid: _Grid) -> FloatArray:
 
 
 def _outlier_weights(model: Drift, noise: float) -> FloatArray:
-    """Outliers' weights (n,) around a model of moderate drift, by reweighting from ``model.grid``, one combination."""
+    """Outliers' weights (n,) by reweighting: first around the law alone, lest the drift bend to them, then around a
+    model of moderate drift, from ``model.grid``, one combination."""
     grid = replace(model.grid, noise_K=np.array([noise]))
+    sd_n = np.sqrt(_noise_variance(model, grid)[0])
+    residual_n = model.plain.residuals
     for _ in range(_REWEIGHTINGS):
+        size_n = np.abs(residual_n) / sd_n
+        typical = max(1.0, 1.482602 * float(np.median(size_n)))
+        allowed_n = model.prior.outlier * typical / np.maximum(size_n, 1e-9)
+        model = replace(model, weight_n=np.minimum(1.0, allowed_n**2))
         grid = _improve(model, grid, 1)
         residual_n = _normal_equations(model, grid)[2][0]
-        size_n = np.abs(residual_n) / np.sqrt(_noise_variance(model, grid)[0] * model.weight_n)
-        typical = max(1.0, 1.482602 * float(np.median(size_n)))
-        model = replace(
-            model, weight_n=np.minimum(1.0, (model.prior.outlier * typical / np.maximum(size_n, 1e-9)) ** 2)
-        )
     return model.weight_n
 
 
