@@ -38,7 +38,7 @@ def test_a_law_that_is_wrong_here_gets_less_weight_than_the_true_one() -> None:
     truth = np.array([6.0, 8.0, 1.7, 0.85, 0.75, 0.4])
     loss = SKALING.predict(truth, params, tokens) * np.exp(0.001 * rng.standard_normal(len(params)))
     averaged = fit_averaged([CHINCHILLA, SKALING], params, tokens, loss)
-    assert averaged.weights[1] > 0.7
+    assert averaged.weights[1] > 0.6
     assert math.fsum(averaged.weights) == pytest.approx(1)
 
 
