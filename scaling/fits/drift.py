@@ -47,7 +47,7 @@ class DriftPrior:
     """
 
     ln_tau_c: tuple[float, float] = (math.log(0.04), 1.0)
-    ln_tau_r: tuple[float, float] = (math.log(0.03), 0.8)
+    ln_tau_r: tuple[float, float] = (math.log(0.06), 0.8)
     ln_noise_sd: float = 0.5
     """SD of ln(s / the robust SD of the plain fit's residuals)."""
     excess_share: float = 0.25
