@@ -85,6 +85,7 @@ def report_html(view: StudyView) -> str:
         figures=[figures[name] for name in _FRONTIER_FIGURES if name in figures],
         predicted=figures.get("predicted_actual"),
         outcome=tables.outcome_rows(view),
+        back_test=tables.back_test(view.fit),
         exponents=tables.exponents(view.fit),
         constants=tables.law_constants(view.fit),
         minima=tables.minima(view.fit),

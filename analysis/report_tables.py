@@ -21,6 +21,7 @@ __all__ = [
     "Cell",
     "Table",
     "alternatives",
+    "back_test",
     "configuration",
     "exponents",
     "law_constants",
@@ -105,6 +106,23 @@ def minima(fit: Fit) -> Table:
             ]
         )
     return _table(("Budget", "#Runs", "#N*", "#D*", "#Loss"), rows)
+
+
+def back_test(fit: Fit) -> Table:
+    """The largest budgets left out and predicted from those below, by the forecast and by the law alone."""
+    rows: list[list[Cell | str]] = [
+        [
+            Cell(format_flops(cut.largest_fitted_flops), cut.largest_fitted_flops),
+            str(cut.fitted),
+            f"{10**cut.extrapolation_orders:.1f} times",
+            f"{cut.rms_error:.2%}",
+            f"{cut.rms_error_plain_law:.2%}",
+            f"{cut.inside} of {cut.predicted}",
+        ]
+        for cut in fit.drift.back_test or ()
+    ]
+    columns = ("Fitted below", "#Runs", "#Predicted up to", "#rms error", "#The law alone", f"#Inside {fit.level:.0%}")
+    return _table(columns, rows)
 
 
 def rejected(fit: Fit) -> Table:

@@ -184,3 +184,11 @@ def test_writing_the_report_leaves_one_whole_file(view: StudyView, tmp_path: Pat
     write_report(view, tmp_path / "report.html")
     assert [path.name for path in tmp_path.iterdir()] == ["report.html"]
     assert (tmp_path / "report.html").read_text().rstrip().endswith("</html>")
+
+
+def test_the_report_shows_how_forecasts_of_this_sweep_would_have_done(view: StudyView) -> None:
+    page = report_html(view)
+    assert "Back-test: the sweep’s own largest budgets" in page
+    for cut in view.fit.drift.back_test or ():
+        assert f"{cut.inside} of {cut.predicted}" in page
+        assert f"{cut.rms_error:.2%}" in page
