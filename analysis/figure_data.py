@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from analysis.study_view import StudyView
 from scaling.allocation import allocate
 from scaling.fit import Fit, IsoflopOptimum, ParametricFit
-from scaling.laws.chinchilla import CHINCHILLA
+from scaling.laws import get_loss_law
 from scaling.published import published_optima
 from scaling.record import Interval
 
@@ -31,6 +31,7 @@ SHORT_NAMES = {"hoffmann": "Hoffmann", "besiroglu": "Besiroglu", "kaplan": "Kapl
 _LINE_POINTS = 60
 _CURVE_POINTS = 12_000
 """Points that all training curves share, so that a study of 300 runs still fits in a page."""
+_MANY_LINES = 12
 _SAME_BUDGET = 0.15
 """Runs within this share of an optimum's FLOPs lie on its line."""
 
@@ -163,6 +164,8 @@ def loss_against_compute(view: StudyView) -> LossAgainstCompute:
 def isoflop(view: StudyView) -> Isoflop | None:
     """Loss against N for each budget of the iso-FLOP fit; None where it knows no budget."""
     optima = sorted(view.fit.isoflop.optima, key=lambda optimum: optimum.flops)
+    if len(optima) > _MANY_LINES:  # a continuum of compute has budgets of a run or two, which are no lines
+        optima = [optimum for optimum in optima if optimum.status != "too few"]
     if not optima:
         return None
     fitted = view.fitted
@@ -182,7 +185,8 @@ def isoflop(view: StudyView) -> Isoflop | None:
     frontier = _frontier(view, budgets)
     path = None
     if frontier is not None:
-        best, _ = CHINCHILLA.optimum(_theta(view.fit.parametric), budgets, view.fit.flops_per_param_token)
+        law = get_loss_law(view.fit.parametric.law)
+        best, _ = law.optimum(theta_of(view.fit.parametric), budgets, view.fit.flops_per_param_token)
         path = Band(best, frontier.estimate, frontier.low, frontier.high)
     return Isoflop(tuple(lines), path)
 
@@ -211,7 +215,8 @@ def predicted_actual(view: StudyView) -> PredictedActual | None:
         return None
     rows = pd.concat([view.fitted, view.held_out])
     params, flops, actual = (_column(rows, name) for name in (view.params_column, view.flops_column, "loss_nats"))
-    predicted = CHINCHILLA.predict(_theta(view.fit.parametric), params, _column(rows, "tokens"))
+    law = get_loss_law(view.fit.parametric.law)
+    predicted = law.predict(theta_of(view.fit.parametric), params, _column(rows, "tokens"))
     hold_out = (rows["role"] == "hold-out").to_numpy(dtype=bool)
     low, high = np.full(actual.size, np.nan), np.full(actual.size, np.nan)
     if view.forecast is not None:
@@ -229,13 +234,14 @@ def _bound(value: float | None) -> float:
     return np.nan if value is None else value
 
 
-def _theta(fit: ParametricFit) -> Floats:
-    return np.array([fit.parameters[name].estimate for name in CHINCHILLA.NAMES])
+def theta_of(fit: ParametricFit) -> Floats:
+    """The estimates of the law's constants, in its order."""
+    return np.array([fit.parameters[name].estimate for name in get_loss_law(fit.law).NAMES])
 
 
 def _draws(fit: ParametricFit) -> Floats:
-    """(draws, 5) in the law's order; (0, 5) where the fit was not resampled."""
-    order = [list(fit.parameters).index(name) for name in CHINCHILLA.NAMES]
+    """(draws, P) in the law's order; (0, P) where the fit was not resampled."""
+    order = [list(fit.parameters).index(name) for name in get_loss_law(fit.law).NAMES]
     return np.array(fit.draws, dtype=np.float64).reshape(-1, len(fit.parameters))[:, order]
 
 
@@ -268,9 +274,9 @@ def _parametric_line(view: StudyView, flops: Floats) -> AllocationLine | None:
     if parametric.status != "ok":
         return None
     per_token = view.fit.flops_per_param_token
-    params, tokens = CHINCHILLA.optimum(_theta(parametric), flops, per_token)
-    draws = _draws(parametric)
-    params_draws, tokens_draws = CHINCHILLA.optimum(draws, flops, per_token)
+    law = get_loss_law(parametric.law)
+    params, tokens = law.optimum(theta_of(parametric), flops, per_token)
+    params_draws, tokens_draws = law.optimum(_draws(parametric), flops, per_token)
     return AllocationLine(
         "parametric",
         "parametric",

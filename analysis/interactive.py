@@ -1,4 +1,4 @@
-"""The four figures to zoom into and hover over, in one page; Plotly is inlined and no network is needed."""
+"""The figures to zoom into and hover over, in one page; Plotly is inlined and no network is needed."""
 
 from __future__ import annotations
 
@@ -8,9 +8,11 @@ from pathlib import Path
 
 import plotly.graph_objects as go
 
+from analysis.diagnosis_data import Diagnosis
 from analysis.figure_data import allocation, isoflop, loss_against_compute, predicted_actual
 from analysis.figures.gallery import FIGURES
 from analysis.offline_page import embedded_json, plotly_script, render_page, script
+from analysis.plotly_diagnosis import leverage_plot, profile_plot, residual_plots, shifts_plot
 from analysis.plotly_figures import (
     allocation_plot,
     errors_plot,
@@ -45,7 +47,21 @@ def plots(view: StudyView) -> tuple[Plot, ...]:
     if errors is not None:
         made.append(Plot("predicted_actual", "predicted_actual", predicted_plot(errors)))
         made.append(Plot("predicted_actual", "relative_error", errors_plot(errors)))
+    if view.diagnosis is not None:
+        made.extend(_diagnosis_plots(view.diagnosis))
     return tuple(made)
+
+
+def _diagnosis_plots(data: Diagnosis) -> list[Plot]:
+    return [
+        *(Plot("residuals", f"residuals_{name}", figure) for name, figure in residual_plots(data).items()),
+        Plot("influence", "leverage", leverage_plot(data)),
+        Plot("influence", "shifts", shifts_plot(data)),
+        *(
+            Plot("profiles", f"profile_{one.name}", profile_plot(one, data.intervals.get(one.name)))
+            for one in data.profiles
+        ),
+    ]
 
 
 def plots_json(made: Sequence[Plot]) -> str:

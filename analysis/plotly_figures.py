@@ -1,4 +1,4 @@
-"""The four figures in Plotly, from the same data as the printed ones; those of two panels are two plots."""
+"""The figures in Plotly, from the same data as the printed ones; those of two panels are two plots."""
 
 from __future__ import annotations
 

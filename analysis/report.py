@@ -25,8 +25,9 @@ from trainer.whole_file import write_whole
 
 __all__ = ["report_html", "write_report"]
 
-_HEAVY_SVG = 130_000
+_HEAVY_SVG = 100_000
 _FRONTIER_FIGURES = ("loss_against_compute", "isoflop", "allocation")
+_DIAGNOSIS_FIGURES = ("residuals", "influence", "profiles")
 _PARAMS_WORDS = {
     "total": "all parameters",
     "nonembedding": "parameters without embeddings",
@@ -84,6 +85,7 @@ def report_html(view: StudyView) -> str:
         tiles=_tiles(view),
         figures=[figures[name] for name in _FRONTIER_FIGURES if name in figures],
         predicted=figures.get("predicted_actual"),
+        diagnosis=[figures[name] for name in _DIAGNOSIS_FIGURES if name in figures],
         outcome=tables.outcome_rows(view),
         back_test=tables.back_test(view.fit),
         exponents=tables.exponents(view.fit),

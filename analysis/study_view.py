@@ -7,14 +7,21 @@ Nothing here opens a file or a database. Whoever holds a study (the command line
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import cached_property
+from typing import TYPE_CHECKING
 
+import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from scaling.errors import UserError
 from scaling.fit import Fit
 from scaling.forecast import Forecast, Outcome
 from scaling.observation import COLUMNS
 from scaling.recommendation import Recommendation
+
+if TYPE_CHECKING:
+    from analysis.diagnosis_data import Diagnosis
 
 __all__ = ["CURVE_COLUMNS", "PlanRow", "StudyView", "empty_curves"]
 
@@ -91,6 +98,22 @@ class StudyView:
         """Finished points that the fit may use."""
         rows = self.observations
         return rows[(rows["role"] == "fit") & (rows["status"] == "finished")]
+
+    @property
+    def fitted_rows(self) -> NDArray[np.int64]:
+        """The number of each of ``fitted`` as the fit's diagnostics count rows: among the rows to be fitted, from 1, or
+        as ``observations`` say in a column ``row``."""
+        if "row" in self.observations:
+            return self.fitted["row"].to_numpy(dtype=np.int64)
+        to_fit = self.observations[self.observations["role"] == "fit"]
+        return np.flatnonzero(to_fit["status"] == "finished").astype(np.int64) + 1
+
+    @cached_property
+    def diagnosis(self) -> Diagnosis | None:
+        """Residuals, influence and profiles, computed once a view; None where the law was refused."""
+        from analysis.diagnosis_data import diagnosis
+
+        return diagnosis(self)
 
     @property
     def held_out(self) -> pd.DataFrame:

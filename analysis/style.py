@@ -20,7 +20,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 from matplotlib.patheffects import withStroke
-from matplotlib.ticker import FixedFormatter, FixedLocator, NullFormatter
+from matplotlib.ticker import FixedFormatter, FixedLocator, FuncFormatter, NullFormatter
 from numpy.typing import ArrayLike, NDArray
 
 from scaling.quantity import format_count
@@ -38,12 +38,15 @@ __all__ = [
     "log_axis",
     "log_ticks",
     "loss_label",
+    "mark_rows",
     "new_figure",
     "ordered_colours",
+    "percent_axis",
     "power_label",
     "powers_of_ten",
     "role",
     "settings",
+    "signed",
     "spread",
 ]
 
@@ -55,6 +58,8 @@ PAGE_INCHES = 7.0
 INK = "#1b1f24"
 MUTED = "#5d6670"
 GRID = "#e4e7ea"
+_ROWS_MARKED = 8
+"""Row numbers written in one panel; of more, the crosses alone."""
 _PALEST = {"viridis": 0.78, "cividis": 0.6}
 MARKERS = ("o", "s", "^", "D", "v", "p", "<", "h", ">", "8")
 
@@ -186,6 +191,30 @@ def count_label(value: float) -> str:
 def loss_label(value: float) -> str:
     """A loss in nats: 4.5, 12."""
     return f"{value:.4g}"
+
+
+def signed(value: float) -> str:
+    """A number with its sign, and a true minus: +2, −0.5, 0."""
+    return f"{value:+.3g}".replace("-", "−") if value else "0"
+
+
+def percent_axis(axis: Axis) -> None:
+    """Ticks of values given in percent, with their sign."""
+    axis.set_major_formatter(FuncFormatter(lambda value, _: signed(value) + ("%" if value else "")))
+
+
+def mark_rows(axes: Axes, x: ArrayLike, y: ArrayLike, rows: ArrayLike) -> None:
+    """Runs that stand out, each with the number of its row in the table."""
+    look = role("hold-out")
+    axes.plot(
+        x, y, linestyle="", marker="X", color=look.colour, markersize=5, markeredgecolor="white", markeredgewidth=0.5,
+        zorder=6,
+    )  # fmt: skip
+    ends = [
+        (float(at_x), float(at_y), str(row), look.colour)
+        for at_x, at_y, row in zip(np.asarray(x), np.asarray(y), np.asarray(rows), strict=True)
+    ]
+    label_line_ends(axes, ends[:_ROWS_MARKED])
 
 
 def log_ticks(low: float, high: float, most: int = 6) -> NDArray[np.float64]:

@@ -1,4 +1,4 @@
-"""The four figures of a study: their names, captions and files, in the order in which they are told."""
+"""The figures of a study: their names, captions and files, in the order in which they are told."""
 
 from __future__ import annotations
 
@@ -11,7 +11,16 @@ from typing import Any
 from matplotlib.figure import Figure
 
 from analysis import figure_data
-from analysis.figures import allocation, isoflop, loss_against_compute, predicted_actual
+from analysis.diagnosis_data import Diagnosis
+from analysis.figures import (
+    allocation,
+    influence,
+    isoflop,
+    loss_against_compute,
+    predicted_actual,
+    profiles,
+    residuals,
+)
 from analysis.study_view import StudyView
 from analysis.style import PAGE_INCHES, settings
 from trainer.whole_file import write_whole
@@ -30,6 +39,10 @@ class FigureKind:
     caption: str
     data: Callable[[StudyView], Any]
     draw: Callable[[Any, float], Figure]
+
+
+def _diagnosis(view: StudyView) -> Diagnosis | None:
+    return view.diagnosis
 
 
 FIGURES: tuple[FigureKind, ...] = (
@@ -66,6 +79,31 @@ FIGURES: tuple[FigureKind, ...] = (
         "with N. The star is the hold-out, whose bar is the {level} interval registered before it ran.",
         figure_data.predicted_actual,
         predicted_actual.draw,
+    ),
+    FigureKind(
+        "residuals",
+        "Residuals",
+        "The law's relative error for each fitted run against its size, its horizon and its budget, with the median "
+        "along each axis: where it bends away from zero, the law leaves something out. Numbers are rows of the table.",
+        _diagnosis,
+        residuals.draw,
+    ),
+    FigureKind(
+        "influence",
+        "Leverage and influence",
+        "Left, how much of its own fitted value each run decides, against how far it lies from the law. Right, what "
+        "leaving the run out does to the exponent of N* and to the loss at ten times the largest budget, in their "
+        "standard errors. Numbers are rows of the table.",
+        _diagnosis,
+        influence.draw,
+    ),
+    FigureKind(
+        "profiles",
+        "Profile likelihoods",
+        "The least objective with one quantity held and all else fitted again, over the rise at which its {level} "
+        "interval ends. A flat side is one that the runs do not bound.",
+        _diagnosis,
+        profiles.draw,
     ),
 )
 

@@ -29,12 +29,14 @@ _LABELS = 8
 
 
 def limits(data: Isoflop) -> tuple[tuple[float, float], tuple[float, float]]:
-    """(N low, N high), (L low, L high) that hold every run, and the intervals of the minima."""
+    """(N low, N high), (L low, L high) that hold every run, and the intervals of the minima as far down as they are
+    high."""
     params = np.concatenate([line.params for line in data.lines])
     losses = np.concatenate([line.loss for line in data.lines])
     bounds = [o.loss for line in data.lines if (o := line.optimum).status == "ok" and o.loss is not None]
     lows = [value for bound in bounds if (value := bound.low) is not None]
-    low, high = min([float(losses.min()), *lows]), float(losses.max())
+    least, high = float(losses.min()), float(losses.max())
+    low = max(min([least, *lows]), least * least / high)
     margin = (high / low) ** 0.06
     return (float(params.min()) / 1.25, float(params.max()) * 1.25), (low / margin, high * margin)
 

@@ -67,7 +67,7 @@ def _compute_limits(data: LossAgainstCompute) -> tuple[float, float]:
     low, high = loss_limits(data)
     starts = [curve.flops[(curve.loss <= high) & (curve.loss >= low)] for curve in data.curves]
     seen = [float(flops[0]) for flops in starts if flops.size]
-    least = min([*seen, data.fitted_flops[0]])
+    least = min([*seen, data.fitted_flops[0] / 1.5])
     most = data.fitted_flops[1] * 1.5 if data.frontier is None else float(data.frontier.x[-1])
     if data.hold_out is not None:
         most = max(most, data.hold_out.flops * 4)
@@ -84,7 +84,7 @@ def _frontier(axes: Axes, data: LossAgainstCompute) -> None:
     axes.plot(band.x[inside], band.estimate[inside], color=look.colour, zorder=5)
     axes.plot(band.x[beyond], band.estimate[beyond], color=look.colour, linestyle=(0, (4, 2)), zorder=5)
     axes.annotate(
-        "fitted frontier", (band.x[0], band.estimate[0]), xytext=(0, -4), textcoords="offset points",
+        "fitted frontier", (band.x[0], band.estimate[0]), xytext=(5, -5), textcoords="offset points",
         color=look.colour, va="top", ha="left", fontsize="small", rotation=_slope_degrees(axes, band.x, band.estimate),
         rotation_mode="anchor",
     )  # fmt: skip

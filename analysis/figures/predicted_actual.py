@@ -5,11 +5,20 @@ from __future__ import annotations
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter
 from numpy.typing import NDArray
 
 from analysis.figure_data import PredictedActual
-from analysis.style import MARKERS, MUTED, log_axis, loss_label, new_figure, ordered_colours, power_label, role
+from analysis.style import (
+    MARKERS,
+    MUTED,
+    log_axis,
+    loss_label,
+    new_figure,
+    ordered_colours,
+    percent_axis,
+    power_label,
+    role,
+)
 
 __all__ = ["draw"]
 
@@ -77,7 +86,7 @@ def _errors(axes: Axes, data: PredictedActual) -> None:
         )  # fmt: skip
         widest = np.nanmax([widest, *np.abs(low), *np.abs(high)])
     axes.set_ylim(-1.15 * widest, 1.15 * widest)
-    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:+.3g}%".replace("-", "−") if value else "0"))
+    percent_axis(axes.yaxis)
     axes.set_xlabel("training compute C (FLOPs)")
     axes.set_ylabel("predicted / actual − 1")
 

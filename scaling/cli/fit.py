@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from scaling.cli.options import JsonFlag, print_json
 from scaling.errors import UserError
+
+if TYPE_CHECKING:
+    from scaling.fit import Fit
+    from scaling.table import Table
 
 METHODS = ("parametric", "isoflop", "envelope")
 
@@ -46,6 +50,9 @@ def fit(
     out: Annotated[
         Path | None, typer.Option(metavar="FIT.json", help="Keep the fit, for predict and recommend.")
     ] = None,
+    figures: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Draw the fit and its diagnosis there, as PNG and SVG.")
+    ] = None,
     as_json: JsonFlag = False,
 ) -> None:
     """Fit scaling laws to a table of runs, by every estimator, with intervals; no study needed.
@@ -55,6 +62,7 @@ def fit(
     Example: scaling fit runs.csv --columns params=N,tokens=D,loss=val_loss --out fit.json
     """
     from scaling.fits.together import fit_table
+    from scaling.table import read_table
 
     _check("--params-convention", params_convention, ("total", "nonembedding", "with-head"))
     _check("--method", method, ("all", *METHODS))
@@ -62,11 +70,14 @@ def fit(
     _check("--resample", resample, ("residuals", "wild", "points", "size", "budget", "trunk"))
     if flops_convention is not None:
         _check("--flops-convention", flops_convention, ("exact", "6nd"))
-    made = fit_table(
+    runs = read_table(
         table,
         columns=_mapping(columns),
         params_convention=params_convention,  # type: ignore[arg-type]
         flops_convention=flops_convention,  # type: ignore[arg-type]
+    )
+    made = fit_table(
+        runs,
         law=law,
         average=[name.strip() for name in (average or "").split(",") if name.strip()],
         methods=METHODS if method == "all" else (method,),  # type: ignore[arg-type]
@@ -78,6 +89,8 @@ def fit(
     )
     if out is not None:
         _write(out, made.model_dump_json(indent=2))
+    if figures is not None:
+        _draw(runs, made, table.stem, figures)
     if as_json:
         print_json(made.answer())
     else:
@@ -101,6 +114,18 @@ def _mapping(text: str | None) -> dict[str, str] | None:
                 f"--columns has {ours!r}: write ours=yours, as params=n_params,tokens=n_tokens,loss=val_loss"
             )
     return {ours.strip(): theirs.strip() for ours, _, theirs in pairs}
+
+
+def _draw(runs: Table, made: Fit, name: str, folder: Path) -> None:
+    from analysis.bare_table import view_of_table
+    from analysis.figures.gallery import draw_all
+
+    try:
+        paths = draw_all(view_of_table(runs, made, name), folder)
+    except OSError as error:
+        raise UserError(f"--figures {folder} can't be written: {error.strerror}") from None
+    names = list(dict.fromkeys(path.stem for path in paths))
+    typer.echo(f"{len(names)} figures in {folder}, as PNG and SVG: {', '.join(names)}", err=True)
 
 
 def _write(path: Path, content: str) -> None:

@@ -34,8 +34,10 @@ class Influence:
 
     leverage: FloatArray
     """h_ii of the law linearised at its estimate, (n,)."""
+    scale: float
+    """Robust SD of the log loss around the law."""
     scaled_residuals: FloatArray
-    """Residual of log loss over its robust scale, (n,): above zero where the run lost more than the law says."""
+    """Residual of log loss over ``scale``, (n,): above zero where the run lost more than the law says."""
     theta_nP: FloatArray
     """The constants without each run."""
     n_exponent: FloatArray
@@ -114,6 +116,7 @@ def influence(
     whole_loss = float(law.predict(found.theta, *target))
     return Influence(
         leverage=plane.leverage,
+        scale=plane.scale,
         scaled_residuals=found.residuals / plane.scale,
         theta_nP=theta_nP,
         n_exponent=n_exponent,

@@ -69,7 +69,8 @@ def linearise(
     scale = max(residual_scale(found.residuals, int(searched.sum())), 1e-12)
     square, slope = _psi_moments(scale, delta)
     # Columns are scaled before the decomposition: what then lies below the cut-off is what the runs say nothing of.
-    size_Q = np.maximum(np.sqrt((used_nQ**2).sum(axis=0)), 1e-300)
+    size_Q = np.sqrt((used_nQ**2).sum(axis=0))
+    size_Q = np.maximum(size_Q, 1e-12 * size_Q.max(initial=1e-12))
     left_nQ, singular_Q, right_QQ = np.linalg.svd(used_nQ / size_Q, full_matrices=False)
     known = singular_Q > 1e-10 * singular_Q.max(initial=0.0)
     root_QQ = right_QQ / np.maximum(singular_Q, 1e-10)[:, None] / size_Q

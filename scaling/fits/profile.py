@@ -35,6 +35,11 @@ _FIRST_REACH = 4.0
 _MOST_DOUBLINGS = 5
 _STEPS = 9
 """Values to a side, at each reach."""
+_WIDEST = 20.0
+"""How far an exponent or the log of a loss is followed, at most."""
+_MOST_REFINEMENTS = 2
+_FINE = 3.0
+"""The step in which the threshold is passed is divided until it rises to no more than this many thresholds."""
 
 
 @dataclass(frozen=True)
@@ -46,7 +51,7 @@ class Profile:
     values: FloatArray
     """Rising, (m,); the estimate is among them."""
     excess: FloatArray
-    """(m,), at least 0."""
+    """(m,), at least 0; infinite where no constants give the value."""
     threshold: float
     """The excess at which the interval of ``level`` ends."""
     level: float
@@ -80,22 +85,12 @@ def profile(
     error = float(plane.standard_error(gradient_P))
     widest = solver.widest(error)
     threshold = 0.5 * plane.objective_unit * float(stdtrit(plane.spare, (1 + level) / 2)) ** 2
-    values, excess = np.array([centre]), np.array([0.0])
-    for side in (-1.0, 1.0):
-        reach, last = min(_FIRST_REACH * error, widest[side]), 0.0
-        free_P, side_excess = found.free, 0.0
-        for _ in range(_MOST_DOUBLINGS + 1):
-            steps = np.linspace(last, reach, _STEPS + 1)[1:]
-            if not steps.size or reach <= last:
-                break
-            more, free_P = solver.excess(centre + side * steps, centre + side * last, free_P)
-            values, excess = np.append(values, centre + side * steps), np.append(excess, more)
-            side_excess, last = float(more.max()), reach
-            if side_excess > threshold:
-                break
-            reach = min(2 * reach, widest[side])
-    order = np.argsort(values)
-    values, excess = values[order], excess[order]
+    sides = [
+        _followed(solver, centre, side, min(_FIRST_REACH * error, widest[side]), widest[side], threshold)
+        for side in (-1.0, 1.0)
+    ]
+    values = np.concatenate([sides[0][0][::-1], [centre], sides[1][0]])
+    excess = np.concatenate([sides[0][1][::-1], [0.0], sides[1][1]])
     excess = excess - min(0.0, float(excess.min()))
     at = int(np.argmin(excess))
     low = _end(values[: at + 1][::-1], excess[: at + 1][::-1], threshold)
@@ -111,6 +106,37 @@ def profile(
         low=None if low is None else float(scale(low)),
         high=None if high is None else float(scale(high)),
     )
+
+
+def _followed(
+    solver: _Held, centre: float, side: float, reach: float, widest: float, threshold: float
+) -> tuple[FloatArray, FloatArray]:
+    """Values away from ``centre`` on one ``side``, nearest first, and their excess: until it passes ``threshold``, the
+    step in which it does made fine."""
+    away, excess, free_KP = np.zeros(1), np.zeros(1), solver.found.free[None]
+
+    def add(steps: FloatArray, after: int) -> None:
+        nonlocal away, excess, free_KP
+        start_at = centre + side * float(away[after])
+        more, more_KP = solver.excess(centre + side * steps, start_at, free_KP[after])
+        order = np.argsort(np.append(away, steps), kind="stable")
+        away, excess = np.append(away, steps)[order], np.append(excess, more)[order]
+        free_KP = np.concatenate((free_KP, more_KP))[order]
+
+    for _ in range(_MOST_DOUBLINGS + 1):
+        if reach <= away[-1]:
+            break
+        add(np.linspace(float(away[-1]), reach, _STEPS + 1)[1:], len(away) - 1)
+        if excess.max() > threshold:
+            break
+        reach = min(2 * reach, widest)
+    for _ in range(_MOST_REFINEMENTS):
+        passed = np.flatnonzero(excess > threshold)
+        if not passed.size or excess[passed[0]] < _FINE * threshold:
+            break
+        inner, outer = int(passed[0]) - 1, int(passed[0])
+        add(np.linspace(float(away[inner]), float(away[outer]), _STEPS + 1)[1:-1], inner)
+    return centre + side * away[1:], excess[1:]
 
 
 def profiles(
@@ -162,7 +188,7 @@ class _Held:
     def widest(self, error: float) -> dict[float, float]:
         """How far the quantity may go below (−1) and above (+1) its estimate."""
         if self.quantity.index is None:
-            return {-1.0: 100 * error, 1.0: 100 * error}
+            return dict.fromkeys((-1.0, 1.0), min(100 * error, _WIDEST))
         here = float(self.found.free[self.pivot])
         return {
             -1.0: here - float(self.found.box.low[self.pivot]),
@@ -170,29 +196,35 @@ class _Held:
         }
 
     def excess(self, held_K: FloatArray, started_at: float, start_P: FloatArray) -> tuple[FloatArray, FloatArray]:
-        """The excess objective at each held value, and the law's coordinates at the last."""
-        law, box, count = self.law, self.found.box, len(held_K)
-        low_KP, high_KP = np.tile(box.low, (count, 1)), np.tile(box.high, (count, 1))
-        low_KP[:, self.pivot] = high_KP[:, self.pivot] = held_K
-        margin_P = 1e-6 * (box.high - box.low)
-        solutions = []
+        """The excess objective at each held value, infinite where no constants give it, and the law's coordinates there
+        (K, P)."""
+        box, margin_P = self.found.box, 1e-6 * (self.found.box.high - self.found.box.low)
+        objective_K, free_KP = np.full(len(held_K), np.inf), np.tile(start_P, (len(held_K), 1))
         for direction_P in (self.valley_P, np.zeros_like(self.valley_P)):
-            starts_KP = np.clip(
-                start_P + np.outer(held_K - started_at, direction_P), box.low + margin_P, box.high - margin_P
-            )
+            moved_KP = start_P + np.outer(held_K - started_at, direction_P)
+            starts_KP = np.clip(moved_KP, box.low + margin_P, box.high - margin_P)
             starts_KP[:, self.pivot] = held_K
-            solutions.append(
-                solve_huber(
-                    law, starts_KP, self.ln_inputs_Vn, self.target_n, np.ones(len(self.target_n)), self.delta,
-                    Box(low_KP, high_KP), iterations=100, tolerance=1e-10,
-                )
-            )  # fmt: skip
-        objective_SK = np.nan_to_num([solution.objective_K for solution in solutions], nan=np.inf)
-        best_K = np.argmin(objective_SK, axis=0)
-        last_P = solutions[best_K[-1]].free_KP[-1]
-        if isinstance(law, InPlaceOf):
-            last_P = law.inner(last_P[None])[0][0]
-        return objective_SK[best_K, np.arange(count)] - self.found.objective, last_P
+            possible = np.arange(len(held_K))
+            if isinstance(self.law, InPlaceOf):
+                possible = np.flatnonzero(self.law.inner(starts_KP)[2])
+            if not possible.size:
+                continue
+            found_K, found_KP = self._solved(starts_KP[possible], held_K[possible])
+            better = found_K < objective_K[possible]
+            objective_K[possible[better]], free_KP[possible[better]] = found_K[better], found_KP[better]
+        return objective_K - self.found.objective, free_KP
+
+    def _solved(self, starts_KP: FloatArray, held_K: FloatArray) -> tuple[FloatArray, FloatArray]:
+        """Objectives and the law's own coordinates from these starts, the quantity held."""
+        low_KP, high_KP = (np.tile(bound, (len(held_K), 1)) for bound in (self.found.box.low, self.found.box.high))
+        low_KP[:, self.pivot] = high_KP[:, self.pivot] = held_K
+        weights, box = np.ones(len(self.target_n)), Box(low_KP, high_KP)
+        solution = solve_huber(
+            self.law, starts_KP, self.ln_inputs_Vn, self.target_n, weights, self.delta, box, iterations=100,
+            tolerance=1e-10,
+        )  # fmt: skip
+        free_KP = self.law.inner(solution.free_KP)[0] if isinstance(self.law, InPlaceOf) else solution.free_KP
+        return solution.objective_K, free_KP
 
 
 def _end(values: FloatArray, excess: FloatArray, threshold: float) -> float | None:

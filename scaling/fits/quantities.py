@@ -19,6 +19,7 @@ from scaling.laws.law import Box, FloatArray, Law, LossLaw
 __all__ = ["InPlaceOf", "Quantity", "constant", "has_one_exponent", "log_loss_at", "n_exponent"]
 
 _ITERATIONS = 60
+_SMALLEST_SLOPE = 1e-12
 
 
 @dataclass(frozen=True)
@@ -60,9 +61,11 @@ def n_exponent(found: Estimate) -> Quantity:
 
     def evaluate(free_KP: FloatArray) -> tuple[FloatArray, FloatArray]:
         shifts_P1P = step * np.eye(free_KP.shape[-1])[:, None, :]
-        above_PK = law.exponents(found.theta_of(free_KP + shifts_P1P))[0]
-        below_PK = law.exponents(found.theta_of(free_KP - shifts_P1P))[0]
-        return law.exponents(found.theta_of(free_KP))[0], np.asarray((above_PK - below_PK).T / (2 * step))
+        # Far corners of the box can overflow a scale of the law; there the exponent is no number, and not held.
+        with np.errstate(over="ignore", invalid="ignore"):
+            above_PK = law.exponents(found.theta_of(free_KP + shifts_P1P))[0]
+            below_PK = law.exponents(found.theta_of(free_KP - shifts_P1P))[0]
+            return law.exponents(found.theta_of(free_KP))[0], np.asarray((above_PK - below_PK).T / (2 * step))
 
     return Quantity("n_exponent", evaluate)
 
@@ -90,8 +93,9 @@ class InPlaceOf(Law):
         self._low, self._high = float(box.low[pivot]), float(box.high[pivot])
 
     def response_and_gradient(self, free: FloatArray, ln_inputs_Vn: FloatArray) -> tuple[FloatArray, FloatArray]:
-        inner_KP, slope_KP = self.inner(free)
+        inner_KP, slope_KP, possible_K = self.inner(free)
         response_Kn, jacobian_KnP = self._law.response_and_gradient(inner_KP, ln_inputs_Vn)
+        response_Kn = np.where(possible_K[:, None], response_Kn, np.nan)
         return response_Kn, self._chained(jacobian_KnP, slope_KP[:, None, :])
 
     def curvature(
@@ -99,15 +103,16 @@ class InPlaceOf(Law):
     ) -> FloatArray:
         """Tᵀ H T, with T the Jacobian of the change of coordinates. What the bend of x adds is left out: it costs ten
         more solves a step, three times the time for the same minimum."""
-        inner_KP, slope_KP = self.inner(free_KP)
+        inner_KP, slope_KP, _ = self.inner(free_KP)
         _, inner_jacobian_KnP = self._law.response_and_gradient(inner_KP, ln_inputs_Vn)
         hessian_KPP = self._law.curvature(inner_KP, ln_inputs_Vn, inner_jacobian_KnP, psi_Kn)
         change_KPP = np.broadcast_to(np.eye(free_KP.shape[-1]), hessian_KPP.shape).copy()
         change_KPP[:, self._pivot, :] = slope_KP
         return np.asarray(np.swapaxes(change_KPP, 1, 2) @ hessian_KPP @ change_KPP)
 
-    def inner(self, free_KP: FloatArray) -> tuple[FloatArray, FloatArray]:
-        """The law's own coordinates (K, P), and the gradient of the one replaced in the new ones (K, P)."""
+    def inner(self, free_KP: FloatArray) -> tuple[FloatArray, FloatArray, np.ndarray]:
+        """The law's own coordinates (K, P), the gradient of the one replaced in the new ones (K, P), and whether some
+        value of it gives the quantity (K,)."""
         inner_KP = np.array(free_KP)
         wanted_K = free_KP[:, self._pivot]
         low_K, high_K = np.full(len(free_KP), self._low), np.full(len(free_KP), self._high)
@@ -125,18 +130,19 @@ class InPlaceOf(Law):
             beyond_K = (miss_K > 0) == rising
             low_K, high_K = np.where(beyond_K, low_K, x_K), np.where(beyond_K, x_K, high_K)
             slope_K = gradient_KP[:, self._pivot]
-            newton_K = x_K - miss_K / np.where(slope_K == 0, np.inf, slope_K)
+            newton_K = x_K - miss_K / np.where(np.abs(slope_K) < _SMALLEST_SLOPE, np.inf, slope_K)
             inside_K = (newton_K >= low_K) & (newton_K <= high_K)
             new_K = np.where(inside_K, newton_K, 0.5 * (low_K + high_K))
             moved, x_K = float(np.abs(new_K - x_K).max()), new_K
             if moved < 1e-10:
                 break
-        inner_KP[:, self._pivot] = np.where(possible_K, x_K, np.nan)
+        inner_KP[:, self._pivot] = x_K
         _, gradient_KP = self._quantity.evaluate(inner_KP)
-        with np.errstate(divide="ignore", invalid="ignore"):
-            slope_KP = -gradient_KP / gradient_KP[:, [self._pivot]]
-            slope_KP[:, self._pivot] = 1 / gradient_KP[:, self._pivot]
-        return inner_KP, slope_KP
+        usable_K = possible_K & (np.abs(gradient_KP[:, self._pivot]) > _SMALLEST_SLOPE)
+        per_unit_K1 = np.where(usable_K, 1 / np.where(usable_K, gradient_KP[:, self._pivot], 1.0), 0.0)[:, None]
+        slope_KP = -np.where(usable_K[:, None], gradient_KP, 0.0) * per_unit_K1
+        slope_KP[:, self._pivot] = per_unit_K1[:, 0]
+        return inner_KP, slope_KP, usable_K
 
     def _chained(self, jacobian: FloatArray, slope: FloatArray) -> FloatArray:
         along = jacobian[..., [self._pivot]]

@@ -149,3 +149,14 @@ def test_a_fit_of_an_older_layout_is_one_line_with_the_remedy(folder: Path, tmp_
     assert done.returncode == 2
     assert "write it again with `scaling fit TABLE --out old.json`" in done.stderr
     assert len(done.stderr.strip().splitlines()) == 1
+
+
+def test_figures_of_a_bare_table_are_drawn_beside_the_answer(folder: Path, tmp_path: Path) -> None:
+    done = scaling("fit", str(folder / "runs.csv"), "--columns", COLUMNS, "--bootstrap", "50", "--figures", "drawn",
+                   "--json", cwd=tmp_path)  # fmt: skip
+    assert answer(done)["observations"]["used"] == 33
+    names = {"loss_against_compute", "isoflop", "allocation", "predicted_actual", "residuals", "influence", "profiles"}
+    assert {path.name for path in (tmp_path / "drawn").iterdir()} == {
+        f"{name}.{suffix}" for name in names for suffix in ("png", "svg")
+    }
+    assert "7 figures in drawn" in done.stderr

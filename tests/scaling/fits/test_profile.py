@@ -5,12 +5,16 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
 
 from scaling.fits.estimate import Estimate, draw, estimate
 from scaling.fits.huber import sum_of_huber
+from scaling.fits.influence import influence, target_beyond
 from scaling.fits.linearised import linearise
 from scaling.fits.profile import Profile, profile, profiles
 from scaling.fits.quantities import Quantity, constant, log_loss_at, n_exponent
+from scaling.laws import get_loss_law
 from scaling.laws.chinchilla import CHINCHILLA
 from scaling.simulation import IsoflopDesign, random_small_truth, simulate_isoflop
 
@@ -140,3 +144,31 @@ def test_nine_in_ten_profile_intervals_hold_the_truth() -> None:
             hits.setdefault(name, []).append(above and (one.high is None or truth <= one.high))
     shares = {name: float(np.mean(found)) for name, found in hits.items()}
     assert all(abs(share - 0.9) < 0.075 for share in shares.values()), shares
+
+
+@pytest.mark.slow
+@settings(max_examples=12, deadline=None)
+@given(
+    st.sampled_from(["chinchilla", "kaplan", "skaling", "over-trained"]),
+    st.integers(0, 500),
+    st.sampled_from([(2, 4), (3, 5), (4, 6)]),
+    st.sampled_from([0.003, 0.03, 0.3]),
+)
+@example("kaplan", 2, (2, 4), 0.3)
+@example("kaplan", 8, (3, 5), 0.3)
+@example("skaling", 12, (3, 5), 0.003)
+def test_every_law_through_any_study_has_profiles_and_influence(
+    name: str, seed: int, design: tuple[int, int], noise: float
+) -> None:
+    """Flat, bent, at a bound or without an end, but never a warning, and never less than nothing."""
+    rng = np.random.default_rng(seed)
+    truth, flops = random_small_truth(rng)
+    runs = simulate_isoflop(truth, IsoflopDesign(*design, flops), noise, rng)
+    inputs, loss = (runs["params"].to_numpy(), runs["tokens"].to_numpy()), runs["loss"].to_numpy()
+    found = estimate(get_loss_law(name), inputs, loss, DELTA)
+    top = 6 * float((inputs[0] * inputs[1]).max())
+    for one in profiles(found, inputs, loss, DELTA, target=target_beyond(found, inputs[0], 10 * top)):
+        assert np.isfinite(one.values).all() and (np.diff(one.values) >= 0).all()
+        assert (one.excess >= 0).all() and one.excess.min() == 0
+        assert one.low is None or one.high is None or one.low <= one.high
+    assert np.isfinite(influence(found, inputs, loss, 6 * inputs[0] * inputs[1], DELTA).largest_shift).all()
