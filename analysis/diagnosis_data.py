@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from analysis.study_view import StudyView
 from scaling.fits.estimate import estimate
-from scaling.fits.influence import Influence, influence
+from scaling.fits.influence import AFFORDABLE, Influence, influence
 from scaling.fits.profile import Profile, profiles
 from scaling.laws import get_loss_law
 from scaling.record import Interval
@@ -74,8 +74,9 @@ def diagnosis(view: StudyView) -> Diagnosis | None:
     order = [list(parametric.parameters).index(name) for name in law.NAMES]
     draws = np.array(parametric.draws, dtype=np.float64).reshape(-1, len(parametric.parameters))[:, order]
     pull = influence(
-        found, (params, tokens), loss, flops, delta, flops_per_param_token=view.fit.flops_per_param_token, draws=draws
-    )
+        found, (params, tokens), loss, flops, delta, flops_per_param_token=view.fit.flops_per_param_token, draws=draws,
+        most=AFFORDABLE // len(loss),
+    )  # fmt: skip
     intervals = dict(parametric.parameters)
     if parametric.n_exponent is not None:
         intervals["n_exponent"] = parametric.n_exponent

@@ -12,7 +12,7 @@ from scaling.fit import Cure, Diagnostic, ParametricFit
 from scaling.fits.bootstrap import residual_scale
 from scaling.fits.cures import again, beyond, described, separating
 from scaling.fits.estimate import Estimate
-from scaling.fits.influence import DECADES_BEYOND, influence, target_beyond
+from scaling.fits.influence import AFFORDABLE, DECADES_BEYOND, influence, target_beyond
 from scaling.fits.linearised import linearise
 from scaling.fits.profile import Profile, profile
 from scaling.fits.quantities import constant
@@ -29,6 +29,8 @@ _STANDS_OUT = 4.0
 _MORE_COMPUTE = 4.0
 """Of the largest budget, for runs that are to show where loss ends."""
 _ROWS_TOLD = 2
+_MOST_AGAIN = 12
+_POINTS_OF_A_CURVE = 4
 
 
 def findings(
@@ -38,7 +40,8 @@ def findings(
 
     ``refits`` False leaves out what needs the law to be fitted again (profiles and influence).
     """
-    notes = [*_at_bound(table, found), *_wide(table, fit), *_second_optimum(table, found), *_far(table, found)]
+    notes = [*_along_runs(table), *_at_bound(table, found), *_wide(table, fit), *_second_optimum(table, found)]
+    notes += _far(table, found)
     if refits:
         notes += _flat(table, found, fit.huber_delta, level)
         notes += _influential(table, found, fit.huber_delta, draws_KP)
@@ -48,6 +51,25 @@ def findings(
 def _warning(code: str, message: str, cure: Cure) -> Diagnostic:
     """A warning that ends with its cure."""
     return Diagnostic(severity="warning", code=code, message=f"{message}: {described(cure)} would help", cure=cure)
+
+
+def _along_runs(table: Table) -> list[Diagnostic]:
+    """Points along single runs, of which nothing says that they were cooled down."""
+    if "phase" in table.labels:
+        return []
+    for name in ("trunk_key", "run_key"):
+        if name not in table.labels:
+            continue
+        points = table.labels[name].map(table.labels[name].value_counts()).to_numpy()
+        along = points >= _POINTS_OF_A_CURVE
+        if along.any():
+            message = (
+                f"{int(along.sum())} of {len(table)} rows are points along {table.labels[name][along].nunique()} runs "
+                f"({name}): under a learning rate that decays, a loss on the way lies above that of a run which ends "
+                "there; keep each run's last row, or say in a column phase which rows were cooled down"
+            )
+            return [Diagnostic(severity="warning", code="along-runs", message=message)]
+    return []
 
 
 def _separating(table: Table, names: tuple[str, ...]) -> Cure:
@@ -134,17 +156,17 @@ def _far(table: Table, found: Estimate) -> list[Diagnostic]:
     far = np.flatnonzero((np.abs(scaled) > _FAR) & (np.abs(found.residuals) > 1e-3))
     if not far.size:
         return []
-    worst = far[np.argsort(-np.abs(scaled[far]))][:_ROWS_TOLD]
+    worst = far[np.argsort(-np.abs(scaled[far]))]
     told = "; ".join(
         f"row {table.rows[at]} has {table.loss[at]:.4g} where the law says "
         f"{table.loss[at] * np.exp(-found.residuals[at]):.4g} ({scaled[at]:+.0f} SD)"
-        for at in worst
+        for at in worst[:_ROWS_TOLD]
     )
     message = (
         f"{listed(table.rows[far])} lie{'s' if far.size == 1 else ''} far from the law ({told}): diverged, mistuned or "
         "mistyped? The fit weighs such runs little; drop them, or train them again"
     )
-    cure = again(table.params[far], table.tokens[far], table.flops_per_param_token)
+    cure = again(table.params[worst[:_MOST_AGAIN]], table.tokens[worst[:_MOST_AGAIN]], table.flops_per_param_token)
     return [_warning("far-from-law", message, cure)]
 
 
@@ -160,18 +182,19 @@ def _influential(table: Table, found: Estimate, delta: float, draws_KP: FloatArr
         delta,
         flops_per_param_token=table.flops_per_param_token,
         draws=draws_KP,
+        most=AFFORDABLE // len(table),
     )
     moving = np.flatnonzero(pull.largest_shift > 1)
     if not moving.size:
         return []
-    worst = moving[np.argsort(-pull.largest_shift[moving])][:_ROWS_TOLD]
+    worst = moving[np.argsort(-pull.largest_shift[moving])]
     told = "; ".join(
         f"without row {table.rows[at]} the exponent of N* is {pull.n_exponent[at]:.3f} "
         f"({pull.n_exponent_shift[at]:+.1f} SE) and the loss at {10**DECADES_BEYOND:g} times the largest budget "
         f"{pull.loss[at]:.4g} ({pull.loss_shift[at]:+.1f} SE)"
-        for at in worst
+        for at in worst[:_ROWS_TOLD]
     )
-    cure = again(table.params[moving], table.tokens[moving], table.flops_per_param_token)
+    cure = again(table.params[worst[:_MOST_AGAIN]], table.tokens[worst[:_MOST_AGAIN]], table.flops_per_param_token)
     verb, them = ("moves", "it") if moving.size == 1 else ("move", "them")
     message = (
         f"{listed(table.rows[moving])} {verb} the answer by more than its standard error ({told}): make sure of "

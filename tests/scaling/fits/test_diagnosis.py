@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,7 @@ from scaling.fits.identifiability import parametric_refusal
 from scaling.fits.parametric import fit_parametric
 from scaling.fits.together import fit_table
 from scaling.laws.chinchilla import CHINCHILLA
-from scaling.simulation import IsoflopDesign, random_small_truth, simulate_isoflop
+from scaling.simulation import CurveDesign, IsoflopDesign, random_small_truth, simulate_curves, simulate_isoflop
 from scaling.table import read_table
 
 
@@ -126,6 +127,27 @@ def test_a_diverged_run_among_good_ones_is_found_by_its_row_and_its_cure_is_the_
     assert note.cure is not None
     (run,) = note.cure.runs
     assert (run.params, run.tokens) == pytest.approx((runs.loc[16, "params"], runs.loc[16, "tokens"]), rel=0.01)
+
+
+def test_points_along_training_curves_are_not_taken_for_finished_runs() -> None:
+    curves = simulate_curves(
+        np.array([400.0, 400, 1.7, 0.34, 0.3]), CurveDesign(8, 1e18), 0.003, np.random.default_rng(0)
+    )
+    assert "240 of 240 rows are points along 8 runs" in _found(curves)["along-runs"].message
+    assert "along-runs" not in _found(curves.assign(phase="cooled"))
+    assert "along-runs" not in _found(curves.assign(trunk_key=""))
+
+
+def test_of_thousands_of_runs_those_of_most_pull_are_left_out_in_turn() -> None:
+    """Fifteen hundred runs: a leave-out of every one would take over ten seconds."""
+    rng = np.random.default_rng(0)
+    theta, flops = random_small_truth(rng)
+    runs = simulate_isoflop(theta, IsoflopDesign(30, 50, flops, step=1.2), 0.003, rng)
+    runs.loc[777, "loss"] *= 2.0
+    started = time.process_time()
+    note = _found(runs)["far-from-law"]
+    assert time.process_time() - started < 8
+    assert note.message.startswith("row 778 lies")
 
 
 def test_sound_studies_are_left_in_peace() -> None:
