@@ -1,9 +1,9 @@
 """Do nominal 90% intervals hold the truth 90% of the time? Simulated studies of known truth, cell by cell.
 
-    python benchmarks/coverage.py [--studies 400] [--draws 400] [--out benchmarks/results/coverage.json]
+    python benchmarks/coverage.py law|forecast [--studies 400] [--draws 300] [--out benchmarks/results/coverage.json]
 
-A cell is a design, a truth's scale and a noise; each of its studies has a truth of its own. Within the law: the draws
-of the parametric fit for its exponents, N* and L. Beside it, what forecasts by the law and its drift hold: of the
+A cell is a design, a truth's scale and a noise; each of its studies has a truth of its own. ``law``: the draws of the
+parametric fit, where the law is true, for its exponents, N* and L. ``forecast``: what the law and its drift hold of the
 truth's loss, where the law is true and where it bends.
 """
 
@@ -16,7 +16,6 @@ import sys
 import time
 import zlib
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -33,8 +32,6 @@ QUANTITIES = (
     *(f"{name} at {factor}x" for factor in FACTORS for name in ("log N*", "L")),
 )  # fmt: skip
 LEVEL = 0.9
-FORECASTS_EVERY = 4
-"""One study in so many is forecast too."""
 
 
 def truth(scale: str, rng: np.random.Generator) -> tuple[np.ndarray, float]:
@@ -79,16 +76,23 @@ def bent(flops: np.ndarray, middle: float, slope: float) -> np.ndarray:
     return slope * np.maximum(np.log10(flops / middle), 0.0)
 
 
-def study(design: str, scale: str, noise: float, seed: int, draws: int) -> dict[str, list[float]]:
-    """Hits (0 or 1) of each interval."""
+def simulated(
+    design: str, scale: str, noise: float, seed: int
+) -> tuple[np.ndarray, float, np.ndarray, np.ndarray, np.ndarray | None, np.ndarray, np.random.Generator]:
+    """A truth, the middle of its study in FLOPs, its runs' parameters, tokens, trunks and log noise, the generator."""
     rng = np.random.default_rng([seed, zlib.crc32(f"{design}{scale}{noise}".encode())])
     theta, middle = truth(scale, rng)
     params, tokens, trunks = runs_of(design, theta, middle, rng)
     shock = rng.standard_normal(len(params))
     if trunks is not None:
         shock = math.sqrt(0.5) * (shock + rng.standard_normal(trunks.max() + 1)[trunks])
-    law_loss = CHINCHILLA.predict(theta, params, tokens)
-    loss = law_loss * np.exp(noise * shock)
+    return theta, middle, params, tokens, trunks, noise * shock, rng
+
+
+def study_of_the_law(design: str, scale: str, noise: float, seed: int, draws: int) -> dict[str, list[float]]:
+    """Hits (0 or 1) of each interval of ``QUANTITIES``."""
+    theta, _, params, tokens, trunks, shock, rng = simulated(design, scale, noise, seed)
+    loss = CHINCHILLA.predict(theta, params, tokens) * np.exp(shock)
     found = estimate(CHINCHILLA, (params, tokens), loss, 1e-3)
     sample = draw(found, (params, tokens), loss, 1e-3, draws=draws, rng=rng, clusters=trunks)
     top = float((6 * params * tokens).max())
@@ -99,18 +103,22 @@ def study(design: str, scale: str, noise: float, seed: int, draws: int) -> dict[
     ]
     for factor in FACTORS:
         best_n, best_d = (float(value) for value in CHINCHILLA.optimum(theta, factor * top))
+        best_loss = float(CHINCHILLA.predict(theta, best_n, best_d))
         hits.append(_holds(CHINCHILLA.optimum(sample, factor * top)[0], best_n))
-        hits.append(
-            _holds(CHINCHILLA.predict(sample, best_n, best_d), float(CHINCHILLA.predict(theta, best_n, best_d)))
-        )
-    if seed % FORECASTS_EVERY:
-        return {"within the law": hits}
+        hits.append(_holds(CHINCHILLA.predict(sample, best_n, best_d), best_loss))
+    return {"within the law": hits}
+
+
+def study_of_forecasts(design: str, scale: str, noise: float, seed: int, draws: int) -> dict[str, list[float]]:
+    """Hits of the forecast of the truth's loss at each of ``FACTORS``; ``draws`` are not needed."""
+    theta, middle, params, tokens, _, shock, rng = simulated(design, scale, noise, seed)
+    law_loss = CHINCHILLA.predict(theta, params, tokens)
+    top = float((6 * params * tokens).max())
     slope = float(rng.normal(0.0, 0.05))
-    drifted = theta[2] + (law_loss - theta[2]) * np.exp(bent(6 * params * tokens, middle, slope))
+    bends = theta[2] + (law_loss - theta[2]) * np.exp(bent(6 * params * tokens, middle, slope))
     return {
-        "within the law": hits,
-        "forecast, law true": _forecast(theta, params, tokens, loss, top, middle, 0.0),
-        "forecast, law bends": _forecast(theta, params, tokens, drifted * np.exp(noise * shock), top, middle, slope),
+        "forecast, law true": _forecast(theta, params, tokens, law_loss * np.exp(shock), top, middle, 0.0),
+        "forecast, law bends": _forecast(theta, params, tokens, bends * np.exp(shock), top, middle, slope),
     }
 
 
@@ -139,40 +147,42 @@ def _forecast(
     return hits
 
 
+def report(pooled: dict[str, list[float]], cells: dict[str, dict[str, list[float]]]) -> None:
+    print(f"\nnominal {LEVEL:.0%}, of the truth held, {len(cells)} cells:")
+    for kind, shares in pooled.items():
+        names = QUANTITIES if kind == "within the law" else [f"L at {factor}x" for factor in FACTORS]
+        lowest = min(min(cell[kind]) for cell in cells.values())
+        told = ", ".join(f"{name} {share:.1%}" for name, share in zip(names, shares, strict=True))
+        print(f"  {kind}: {told}; lowest of all cells {lowest:.1%}")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("part", choices=("law", "forecast"))
     parser.add_argument("--studies", type=int, default=400, help="a cell")
-    parser.add_argument("--draws", type=int, default=400)
+    parser.add_argument("--draws", type=int, default=300)
     parser.add_argument("--out", type=Path)
     arguments = parser.parse_args()
-    cells: dict[str, Any] = {}
+    study = study_of_the_law if arguments.part == "law" else study_of_forecasts
+    cells: dict[str, dict[str, list[float]]] = {}
     everything: dict[str, list[list[float]]] = {}
     plan = [(design, scale, noise) for design in DESIGNS for scale, noise in TRUTHS]
     started = time.monotonic()
     for done, (design, scale, noise) in enumerate(plan, 1):
         studies = [study(design, scale, noise, seed, arguments.draws) for seed in range(arguments.studies)]
         name = f"{design}, {scale}, noise {noise:.1%}"
+        cells[name] = {kind: np.mean([one[kind] for one in studies], axis=0).tolist() for kind in studies[0]}
         for kind in studies[0]:
-            told = [one[kind] for one in studies if kind in one]
-            cells.setdefault(name, {})[kind] = np.mean(told, axis=0).tolist()
-            everything.setdefault(kind, []).extend(told)
-        row = " ".join(f"{value:.0%}" for value in cells[name]["within the law"])
-        print(f"{name:52s} {row}", flush=True)
+            everything.setdefault(kind, []).extend(one[kind] for one in studies)
         left = (time.monotonic() - started) / done * (len(plan) - done)
         print(f"{done}/{len(plan)} cells, {left / 60:.0f} min left", file=sys.stderr, flush=True)
     pooled = {kind: np.mean(rows, axis=0).tolist() for kind, rows in everything.items()}
-    lowest = min(min(cell["within the law"]) for cell in cells.values())
-    print(f"\n{len(plan) * arguments.studies} studies, nominal {LEVEL:.0%}, of the truth held:")
-    for name, value in zip(QUANTITIES, pooled["within the law"], strict=True):
-        print(f"  {name:18s} {value:.1%}")
-    print(f"  lowest of all cells {lowest:.1%}")
-    for kind in ("forecast, law true", "forecast, law bends"):
-        shares = ", ".join(f"{value:.1%} at {factor}x" for value, factor in zip(pooled[kind], FACTORS, strict=True))
-        print(f"  {kind}: {shares}")
+    report(pooled, cells)
     if arguments.out:
         arguments.out.parent.mkdir(parents=True, exist_ok=True)
-        kept = {"studies_a_cell": arguments.studies, "quantities": QUANTITIES, "pooled": pooled, "cells": cells}
-        arguments.out.write_text(json.dumps(kept, indent=1) + "\n", encoding="utf-8")
+        kept = json.loads(arguments.out.read_text(encoding="utf-8")) if arguments.out.is_file() else {}
+        kept[arguments.part] = {"studies_a_cell": arguments.studies, "pooled": pooled, "cells": cells}
+        arguments.out.write_text(json.dumps({"quantities": QUANTITIES} | kept, indent=1) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

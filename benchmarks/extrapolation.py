@@ -150,7 +150,8 @@ def main() -> None:
     parser.add_argument("--fresh", action="store_true")
     parser.add_argument("--out", type=Path)
     arguments = parser.parse_args()
-    result: dict[str, Any] = {}
+    kept = arguments.out.read_text(encoding="utf-8") if arguments.out and arguments.out.is_file() else "{}"
+    result: dict[str, Any] = json.loads(kept)
     tables = tuning_tables()
     if arguments.search:
         held_out, chosen, best = search(tables)
