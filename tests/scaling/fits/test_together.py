@@ -116,3 +116,11 @@ def test_as_many_runs_as_constants_are_refused() -> None:
     fit = fit_table(pd.DataFrame({"params": params, "tokens": tokens, "loss": loss}), law="skaling", bootstrap=0)
     assert fit.parametric.reason is not None
     assert fit.parametric.reason.startswith("6 usable runs can't carry the 6 constants of the law")
+
+
+def test_forecasts_from_branches_are_warned_of(laptop_study: Study) -> None:
+    runs = laptop_study[1]
+    alone = fit_table(runs.assign(trunk_key=range(len(runs))), bootstrap=20, diagnose=False)
+    assert "forecast-branches" not in {note.code for note in alone.diagnostics}
+    shared = fit_table(runs.assign(trunk_key=np.arange(len(runs)) // 3), bootstrap=20, diagnose=False)
+    assert "forecast-branches" in {note.code for note in shared.diagnostics}
