@@ -16,7 +16,7 @@ class Forecast(Record):
     tokens: Interval
     loss: Interval
     """What one new run will measure: the law's uncertainty, its drift and the noise of a run."""
-    loss_if_law_holds: Interval | None
+    loss_if_law_holds: Interval | None = None
     """The law's own loss and its bootstrap interval, were the law exactly true: for comparison, not for planning."""
     level: float
     extrapolation_orders: float
