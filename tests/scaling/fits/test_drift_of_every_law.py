@@ -32,4 +32,5 @@ def test_where_the_law_is_true_its_drift_forecasts_it(name: str) -> None:
     told, truth = model.predictive(size, horizon), math.log(float(law.predict(theta, size, horizon)))
     assert told.mean == pytest.approx(truth, abs=0.005)
     assert told.quantile(0.02) < truth < told.quantile(0.98)
-    assert max(model.tau) < 0.05
+    # Nowhere near the drift of real sweeps, and not above what is believed before the data.
+    assert model.tau[0] < 0.04 and model.tau[1] < 0.07
