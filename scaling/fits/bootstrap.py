@@ -14,6 +14,7 @@ from typing import Literal
 
 import numpy as np
 
+from scaling.errors import UserError
 from scaling.laws.law import FloatArray
 from scaling.record import Interval
 
@@ -21,6 +22,7 @@ __all__ = [
     "MAX_DRAWS",
     "BootstrapMethod",
     "Resampling",
+    "check_intervals",
     "interval_of",
     "resample_points",
     "resample_residuals",
@@ -37,6 +39,14 @@ MAX_DRAWS = 1000
 """Draws kept in a fit's record; intervals are computed from all of them first."""
 _SHARED_VARIANCE = 0.5
 """Part of the noise variance that branches of one trunk have in common, as in the simulations of the design."""
+
+
+def check_intervals(bootstrap: int, level: float) -> None:
+    """Raises ``UserError`` where the number of resamples or the level of an interval is out of range."""
+    if bootstrap != 0 and not 20 <= bootstrap <= 100_000:
+        raise UserError(f"bootstrap is {bootstrap}: give 20 to 100000 resamples, or 0 for no intervals")
+    if not 0.5 <= level < 1:
+        raise UserError(f"level is {level}: an interval's level lies from 0.5 to below 1, usually 0.9")
 
 
 def resample_points(

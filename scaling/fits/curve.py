@@ -22,7 +22,7 @@ from scipy.special import ndtri
 from scaling import laws
 from scaling.errors import UserError
 from scaling.fit import Diagnostic, LawFit
-from scaling.fits.bootstrap import Resampling, interval_of, residual_scale, stored_draws
+from scaling.fits.bootstrap import Resampling, check_intervals, interval_of, residual_scale, stored_draws
 from scaling.fits.estimate import LEAST_SQUARES, Estimate, draw, estimate
 from scaling.laws.law import FloatArray, Law
 from scaling.laws.residual_scale import on_value
@@ -155,10 +155,7 @@ def _checked(
         raise UserError(f"fixed holds every constant of {law.name}: leave at least one to be fitted")
     if not huber_delta > 0:
         raise UserError(f"huber_delta is {huber_delta}: it is above zero, usually 0.001, or infinite for least squares")
-    if bootstrap != 0 and not 20 <= bootstrap <= 100_000:
-        raise UserError(f"bootstrap is {bootstrap}: give 20 to 100000 resamples, or 0 for no intervals")
-    if not 0.5 <= level < 1:
-        raise UserError(f"level is {level}: an interval's level lies from 0.5 to below 1, usually 0.9")
+    check_intervals(bootstrap, level)
     return {name: float(fixed[name]) for name in law.NAMES if name in fixed}
 
 

@@ -8,14 +8,12 @@ from pathlib import Path
 from typing import Literal
 
 import pandas as pd
-from scipy.special import bdtr
 
 from scaling.errors import UserError
 from scaling.fit import Diagnostic, DriftFit, EnvelopeFit, Fit, FittedRange, IsoflopFit, ParametricFit
-from scaling.fits.bootstrap import BootstrapMethod
+from scaling.fits.bootstrap import BootstrapMethod, check_intervals
 from scaling.fits.envelope import fit_envelope
 from scaling.fits.forecasting import fit_forecaster
-from scaling.fits.irreducible import levels_off_too_early
 from scaling.fits.isoflop import InterpolatorName, fit_isoflop
 from scaling.fits.parametric import fit_parametric
 from scaling.laws import get_loss_law
@@ -39,10 +37,7 @@ def _check(methods: Sequence[str], huber_delta: float, bootstrap: int, level: fl
         raise UserError(f"methods is empty: choose among {', '.join(_METHODS)}")
     if not 0 < huber_delta < float("inf"):
         raise UserError(f"huber_delta is {huber_delta}: it is a difference of log losses above zero, usually 0.001")
-    if bootstrap != 0 and not 20 <= bootstrap <= 100_000:
-        raise UserError(f"bootstrap is {bootstrap}: give 20 to 100000 resamples, or 0 for no intervals")
-    if not 0.5 <= level < 1:
-        raise UserError(f"level is {level}: an interval's level lies from 0.5 to below 1, usually 0.9")
+    check_intervals(bootstrap, level)
 
 
 def _range(values: FloatArray) -> tuple[float, float]:
@@ -64,53 +59,6 @@ def disagreement(parametric: Interval | None, isoflop: Interval | None) -> Diagn
         f"{isoflop.estimate:.3f} [{low_i:.3f}, {high_i:.3f}] by iso-FLOP lines; trust neither far from the data"
     )
     return Diagnostic(severity="warning", code="approaches-disagree", message=message)
-
-
-def _implausible(parametric: ParametricFit, drift: DriftFit) -> tuple[Diagnostic, ...]:
-    """The law's E above what text admits: its level must not be extrapolated."""
-    if not levels_off_too_early(parametric, drift):
-        return ()
-    assert drift.irreducible is not None
-    e = parametric.parameters["E"].estimate
-    message = (
-        f"the law levels off at E = {e:.2f} nats a token, above the {drift.irreducible[1]:.2f} that larger models "
-        "reach on text: runs this small can't show E. Forecasts hold E to what text admits, and N* and D* come from "
-        "the iso-FLOP lines where there are any; runs of more compute would settle it"
-    )
-    return (Diagnostic(severity="warning", code="irreducible-implausible", message=message),)
-
-
-def _back_tested(drift: DriftFit, level: float) -> tuple[Diagnostic, ...]:
-    """What the back-test says of the intervals: a note where it could not be made, a warning where they failed."""
-    if drift.back_test is None:
-        return ()
-    if not drift.back_test:
-        message = (
-            "too few runs to leave the largest budget out and predict it: how far this table's law drifts is a prior, "
-            "learned from published sweeps"
-        )
-        return (Diagnostic(severity="note", code="no-back-test", message=message),)
-    inside = sum(cut.inside for cut in drift.back_test)
-    predicted = sum(cut.predicted for cut in drift.back_test)
-    # Of as many independent intervals at this level so few would hold by chance one time in a hundred at most.
-    if bdtr(inside, predicted, level) > 0.01:
-        return ()
-    message = (
-        f"forecasts of this table's own largest budgets held {inside} of {predicted} runs in their {level:.0%} "
-        "intervals: take the intervals of what lies beyond for too narrow"
-    )
-    return (Diagnostic(severity="warning", code="back-test-missed", message=message),)
-
-
-def _branched(table: Table, drift: DriftFit) -> tuple[Diagnostic, ...]:
-    """Branches share their trunk's noise, which intervals of the law count and forecasts do not."""
-    if drift.status != "ok" or "trunk_key" not in table.labels or not table.labels["trunk_key"].duplicated().any():
-        return ()
-    message = (
-        "branches of one trunk share noise: the law's intervals count that, forecasts take them for separate runs, and "
-        "in simulation held 74 to 93% of the truth where 90% was meant; leave a margin"
-    )
-    return (Diagnostic(severity="warning", code="forecast-branches", message=message),)
 
 
 def fit_table(
@@ -169,16 +117,17 @@ def fit_table(
             diagnose=diagnose,
         )
         diagnostics.extend(found)
-        drift = DriftFit(status="refused", reason=parametric.reason, laws=tuple(one.name for one in averaged))
-        if parametric.status == "ok":
-            drift = fit_forecaster(table, averaged, huber_delta=huber_delta, level=level, back_tested=diagnose)
     if "isoflop" in asked:
         isoflop, found = fit_isoflop(table, interpolator=interpolator, bootstrap=bootstrap, level=level, seed=seed)
         diagnostics.extend(found)
     if "envelope" in asked:
         envelope, found = fit_envelope(table, bootstrap=bootstrap, level=level, seed=seed)
         diagnostics.extend(found)
-    diagnostics.extend((*_implausible(parametric, drift), *_back_tested(drift, level), *_branched(table, drift)))
+    if "parametric" in asked:
+        drift, found = fit_forecaster(
+            table, averaged, parametric, huber_delta=huber_delta, level=level, back_tested=diagnose
+        )
+        diagnostics.extend(found)
     apart = disagreement(parametric.n_exponent, isoflop.n_exponent)
     return Fit(
         observations=table.counts,
