@@ -52,6 +52,7 @@ class ModelShape(Record):
     vocabulary: int = Field(ge=2)
     context: int = Field(ge=2, description="tokens a training sequence holds")
     tied: bool = Field(default=True, description="the output head shares the embedding's matrix")
+    state_width: int | None = Field(default=None, ge=1, description="state of each channel; state-space models alone")
 
     @model_validator(mode="after")
     def _divides(self) -> ModelShape:

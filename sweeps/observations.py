@@ -28,13 +28,13 @@ def _observation(run: RunRow, study: str, plan: Plan) -> Observation:
     counts = architectures.get(shape.architecture).count_parameters(shape)
     return Observation(
         run_key=run.key,
-        trunk_key=run.key,
+        trunk_key=run.spec.trunk_key,
         study=study,
         label=run.label,
         phase="final",
         role="hold-out" if run.stage == "hold-out" else "fit",
         architecture=shape.architecture,
-        parametrisation=run.spec.parametrisation,
+        parametrisation=run.spec.parametrisation.name,
         data_key=run.spec.data_key,
         tokenizer_key=run.spec.tokenizer_key,
         context=shape.context,

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from scaling.run_spec import OptimizerSpec, RunSpec, ScheduleSpec
 from scaling.shape import ModelShape
-from trainer.loop.optimizer import build_optimizer, clip_gradients
+from trainer.loop.optimizer import Optimizer, clip_gradients
 from trainer.loop.schedule import learning_rate, schedule_factor
 from trainer.models.llama import Llama
 
@@ -58,11 +58,11 @@ def test_only_the_layers_matrices_and_an_untied_head_decay(tied: bool) -> None:
     shape = ModelShape(layers=2, width=16, heads=2, kv_heads=2, ffn_width=32, vocabulary=40, context=8, tied=tied)
     model = Llama(shape)
     model.initialise(0)
-    optimizer = build_optimizer(model, OptimizerSpec(learning_rate=0.1, weight_decay=0.5))
+    optimizer = Optimizer(model, OptimizerSpec(learning_rate=0.1, weight_decay=0.5))
     before = {name: parameter.detach().clone() for name, parameter in model.named_parameters()}
     for parameter in model.parameters():
         parameter.grad = torch.zeros_like(parameter)
-    optimizer.step()
+    optimizer.step(0.1)
     for name, parameter in model.named_parameters():
         decays = name.endswith("_proj.weight") or (name == "lm_head.weight" and not tied)
         torch.testing.assert_close(parameter.detach(), before[name] * (0.95 if decays else 1.0))

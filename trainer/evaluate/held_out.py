@@ -23,7 +23,7 @@ from pydantic import Field
 from scaling.errors import UserError
 from scaling.record import Record
 from trainer.data.shards import Corpus
-from trainer.models.llama import Llama
+from trainer.models.model import LanguageModel
 
 __all__ = ["HeldOutLoss", "HeldOutSet", "clustered_standard_error"]
 
@@ -84,7 +84,7 @@ class HeldOutSet:
         return np.linspace(0, len(self) - 1, count).round().astype(np.int64)
 
     def token_nats(
-        self, model: Llama, windows: NDArray[np.int64] | None = None, *, precision: str = "fp32"
+        self, model: LanguageModel, windows: NDArray[np.int64] | None = None, *, precision: str = "fp32"
     ) -> NDArray[np.float32]:
         """-ln p of every target, (W, T), of the given windows or all; model in eval mode or not, without gradients."""
         device = model.embed_tokens.weight.device
@@ -98,7 +98,7 @@ class HeldOutSet:
                 parts.append(model.token_nats(x_BT, y_BT).float().cpu().numpy())
         return np.concatenate(parts)
 
-    def loss(self, model: Llama, *, precision: str = "fp32") -> HeldOutLoss:
+    def loss(self, model: LanguageModel, *, precision: str = "fp32") -> HeldOutLoss:
         """Loss over the whole set."""
         nats_WT = self.token_nats(model, precision=precision).astype(np.float64)
         return HeldOutLoss(

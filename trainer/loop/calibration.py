@@ -21,10 +21,10 @@ from scaling.record import Record, content_hash
 from scaling.run_spec import OptimizerSpec
 from scaling.shape import ModelShape
 from trainer.loop.numerics import Numerics, Precision, cxx_compiler_available, processor_name
-from trainer.loop.optimizer import build_optimizer
+from trainer.loop.optimizer import Optimizer
 from trainer.loop.step import TrainingStep
 from trainer.loop.train import EVALUATION_SHARE
-from trainer.models.llama import Llama
+from trainer.models import build
 from trainer.whole_file import write_whole
 
 __all__ = ["Calibration", "Speed", "calibrate", "choose_compiled"]
@@ -253,11 +253,11 @@ class _StepTimer:
         generator = torch.Generator().manual_seed(0)
         drawn = torch.randint(shape.vocabulary, (2, sequences, shape.context), generator=generator)
         self._x_BT, self._y_BT = drawn.to(numerics.device)
-        model = Llama(shape)
+        model = build(shape)
         model.initialise(0)
         model.to(numerics.device)
         optimizer = OptimizerSpec(learning_rate=1e-3)
-        self._step = TrainingStep(model, build_optimizer(model, optimizer), numerics, optimizer.gradient_clip)
+        self._step = TrainingStep(model, Optimizer(model, optimizer), numerics, optimizer.gradient_clip)
         self.first_seconds = self._timed(1)
         self._steps = max(1, round(WINDOW_SECONDS / self._timed(1)))
 

@@ -19,9 +19,10 @@ from pydantic import Field
 from scaling.errors import UserError
 from scaling.record import Record, content_hash
 
-__all__ = ["Numerics", "Precision", "cxx_compiler_available", "processor_name"]
+__all__ = ["Numerics", "Parallel", "Precision", "cxx_compiler_available", "processor_name"]
 
-Precision = Literal["fp32", "bf16"]
+Precision = Literal["fp32", "bf16", "fp16"]
+Parallel = Literal["none", "ddp", "fsdp"]
 
 
 def _this_processor() -> str:
@@ -33,7 +34,7 @@ def _this_torch() -> str:
 
 
 class Numerics(Record):
-    """``bf16`` is autocast over fp32 master weights, on CUDA and on CPU alike."""
+    """``bf16`` and ``fp16`` are autocast over fp32 master weights, on CUDA and on CPU alike; fp16 scales the loss."""
 
     device: Literal["cpu", "cuda"] = "cpu"
     precision: Precision = "fp32"
@@ -42,14 +43,26 @@ class Numerics(Record):
     micro_batch_sequences: int | None = Field(
         default=None, ge=1, description="sequences in one forward pass; None is the whole batch, and so is more than it"
     )
+    recompute: bool = Field(default=False, description="activations of a layer are computed again in the backward pass")
+    together: int = Field(default=1, ge=1, description="models of one shape in one step, their parameters stacked")
+    parallel: Parallel = Field(default="none", description="how several processes share one run")
+    ranks: int = Field(default=1, ge=1, description="processes that share one run")
     processor: str = Field(default_factory=_this_processor)
     torch: str = Field(default_factory=_this_torch)
 
     @property
     def label(self) -> str:
         """For people: ``cpu bf16 compiled t1``."""
-        micro = f" m{self.micro_batch_sequences}" if self.micro_batch_sequences else ""
-        return f"{self.device} {self.precision} {'compiled' if self.compiled else 'eager'} t{self.threads}{micro}"
+        words = [self.device, self.precision, "compiled" if self.compiled else "eager", f"t{self.threads}"]
+        if self.micro_batch_sequences:
+            words.append(f"m{self.micro_batch_sequences}")
+        if self.recompute:
+            words.append("recompute")
+        if self.together > 1:
+            words.append(f"x{self.together}")
+        if self.ranks > 1:
+            words.append(f"{self.parallel}{self.ranks}")
+        return " ".join(words)
 
     @property
     def key(self) -> str:

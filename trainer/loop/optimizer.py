@@ -1,33 +1,96 @@
-"""AdamW with decoupled weight decay (Loshchilov & Hutter 1711.05101) on the layers' matrices.
+"""AdamW (Loshchilov & Hutter 1711.05101), or Muon (Jordan et al. 2024) for the layers' matrices and AdamW for the rest.
 
-Norm scales are not decayed, being one-dimensional; nor is the embedding, tied or not: a row is touched only when its
-token occurs, so decay would shrink the rare ones fastest (as in OLMo 2, 2501.00656). An untied head is decayed.
+Decay is decoupled and on matrices and an untied head only. Norm scales are not decayed, being one-dimensional; nor is
+the embedding, tied or not: a row is touched only when its token occurs, so decay would shrink the rare ones fastest (as
+in OLMo 2, 2501.00656). Learning rate, decay and eps of each group carry the factors of the model's parametrisation.
+
+Muon orthogonalises a matrix of the network, and several lie one above another in one parameter: it gets views of its
+rows, which share the parameter's memory.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from scaling.run_spec import OptimizerSpec
+from trainer.models.model import LanguageModel
+from trainer.models.parametrisation import Role
 
-__all__ = ["build_optimizer", "clip_gradients"]
+__all__ = ["Optimizer", "clip_gradients"]
 
 # Kept out of division by zero; the same guard as torch.nn.utils.clip_grad_norm_.
 _NORM_EPS = 1e-6
+_DECAYED: tuple[Role, ...] = ("matrix", "residual", "head")
+_MATRICES: tuple[Role, ...] = ("matrix", "residual")
 
 
-def build_optimizer(model: nn.Module, spec: OptimizerSpec) -> torch.optim.AdamW:
-    """AdamW over ``model``'s parameters in two groups, decayed and not; the fused kernel (CPU and CUDA have one)."""
-    embeddings = {id(module.weight) for module in model.modules() if isinstance(module, nn.Embedding)}
-    decayed: list[nn.Parameter] = []
-    others: list[nn.Parameter] = []
-    for parameter in model.parameters():
-        (decayed if parameter.ndim >= 2 and id(parameter) not in embeddings else others).append(parameter)
-    groups = [{"params": decayed, "weight_decay": spec.weight_decay}, {"params": others, "weight_decay": 0.0}]
-    return torch.optim.AdamW(groups, lr=spec.learning_rate, betas=(spec.beta1, spec.beta2), eps=spec.eps, fused=True)
+class Optimizer:
+    """One torch optimizer over the model's parameters, or two of them that step as one."""
+
+    def __init__(self, model: LanguageModel, spec: OptimizerSpec) -> None:
+        by_role: dict[Role, list[tuple[str, nn.Parameter]]] = {}
+        for name, parameter in model.named_parameters():
+            by_role.setdefault(model.role(name, parameter), []).append((name, parameter))
+        self._views: list[tuple[nn.Parameter, slice, Tensor]] = []
+        adamw, muon = [], []
+        for role, named in by_role.items():
+            on_muon = spec.name == "muon" and role in _MATRICES
+            group = {
+                "lr": spec.learning_rate,
+                "rate_factor": model.scaling.rate(role, muon=on_muon),
+                "weight_decay": spec.weight_decay * model.scaling.decay(role, muon=on_muon) * (role in _DECAYED),
+            }
+            if on_muon:
+                blocks = model.row_blocks()
+                muon.append({"params": [view for n, p in named for view in self._rows(p, blocks.get(n))], **group})
+            else:
+                adamw.append({"params": [p for _, p in named], "eps": spec.eps * model.scaling.eps(role), **group})
+        # The fused kernel: CPU and CUDA have one.
+        self.parts: list[torch.optim.Optimizer] = [
+            torch.optim.AdamW(adamw, lr=spec.learning_rate, betas=(spec.beta1, spec.beta2), eps=spec.eps, fused=True)
+        ]
+        if muon:
+            self.parts.append(
+                torch.optim.Muon(
+                    muon, lr=spec.learning_rate, momentum=spec.muon_momentum or 0.0, adjust_lr_fn="match_rms_adamw"
+                )
+            )
+
+    def _rows(self, parameter: nn.Parameter, blocks: tuple[int, ...] | None) -> list[Tensor]:
+        """The parameter's matrices: itself, or views of its rows, which are handed their gradients in :meth:`step`."""
+        if blocks is None:
+            return [parameter]
+        views = []
+        start = 0
+        for rows in blocks:
+            view = parameter.detach()[start : start + rows]
+            self._views.append((parameter, slice(start, start + rows), view))
+            views.append(view)
+            start += rows
+        return views
+
+    def step(self, rate: float) -> None:
+        """Change the weights with the learning rate ``rate`` and forget the gradients."""
+        for parameter, rows, view in self._views:
+            view.grad = None if parameter.grad is None else parameter.grad[rows]
+        for part in self.parts:
+            for group in part.param_groups:
+                group["lr"] = rate * group["rate_factor"]
+            part.step()
+            part.zero_grad(set_to_none=True)
+        for parameter, _, _ in self._views:
+            parameter.grad = None
+
+    def state_dict(self) -> list[dict[str, Any]]:
+        return [part.state_dict() for part in self.parts]
+
+    def load_state_dict(self, saved: list[dict[str, Any]]) -> None:
+        for part, state in zip(self.parts, saved, strict=True):
+            part.load_state_dict(state)
 
 
 def clip_gradients(parameters: Iterable[nn.Parameter], largest_norm: float) -> Tensor:

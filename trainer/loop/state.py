@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from scaling.record import Record
 from scaling.run_spec import RunSpec
 from trainer.loop.numerics import Numerics
-from trainer.loop.optimizer import build_optimizer
-from trainer.models.llama import Llama
+from trainer.loop.optimizer import Optimizer
+from trainer.models import build
 
 __all__ = ["Progress", "TrainingState", "weights_hash"]
 
@@ -42,10 +42,10 @@ class TrainingState:
 
     def __init__(self, spec: RunSpec, numerics: Numerics, most_unread: int) -> None:
         """The state before the first step, its weights drawn from the seed."""
-        self.model = Llama(spec.shape)
+        self.model = build(spec.shape, spec.parametrisation)
         self.model.initialise(spec.seed)
         self.model.to(numerics.device)
-        self.optimizer = build_optimizer(self.model, spec.optimizer)
+        self.optimizer = Optimizer(self.model, spec.optimizer)
         self.unread_S2 = torch.zeros(most_unread, 2, device=numerics.device)
         self.unread = 0
         self._last: Tensor | float = math.nan

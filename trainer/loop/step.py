@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 
 from trainer.loop.numerics import Numerics
-from trainer.loop.optimizer import clip_gradients
-from trainer.models.llama import Llama
+from trainer.loop.optimizer import Optimizer, clip_gradients
+from trainer.models.model import LanguageModel
 
 __all__ = ["TrainingStep"]
 
@@ -20,9 +20,7 @@ __all__ = ["TrainingStep"]
 class TrainingStep:
     """A step of ``model`` under ``numerics``; call it with a batch and the step's learning rate."""
 
-    def __init__(
-        self, model: Llama, optimizer: torch.optim.Optimizer, numerics: Numerics, gradient_clip: float
-    ) -> None:
+    def __init__(self, model: LanguageModel, optimizer: Optimizer, numerics: Numerics, gradient_clip: float) -> None:
         self._model, self._optimizer, self._numerics, self._clip = model, optimizer, numerics, gradient_clip
         self._parameters = list(model.parameters())
         self._hidden = _compiled(model.hidden) if numerics.compiled else model.hidden
@@ -38,10 +36,7 @@ class TrainingStep:
             torch.autograd.backward(share_of_loss)
             loss += share_of_loss.detach()
         norm = clip_gradients(self._parameters, self._clip)
-        for group in self._optimizer.param_groups:
-            group["lr"] = rate
-        self._optimizer.step()
-        self._optimizer.zero_grad(set_to_none=True)
+        self._optimizer.step(rate)
         return loss, norm
 
 

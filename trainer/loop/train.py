@@ -22,6 +22,7 @@ from trainer.loop.result import RunResult
 from trainer.loop.schedule import learning_rate
 from trainer.loop.state import TrainingState, weights_hash
 from trainer.loop.step import TrainingStep
+from trainer.models import model_class
 from trainer.tracker import Tracker
 
 __all__ = ["evaluation_steps", "report_steps", "train"]
@@ -71,8 +72,7 @@ def train(
 
 
 def _check_trainable(spec: RunSpec, corpus: Corpus) -> None:
-    if spec.shape.architecture != "llama":
-        raise UserError(f"shape.architecture {spec.shape.architecture!r} can't be trained here: use llama")
+    model_class(spec.shape.architecture)
     manifest = corpus.manifest
     for name, wanted, found in (
         ("data_key", spec.data_key, manifest.data_key),

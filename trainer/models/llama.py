@@ -6,25 +6,24 @@
   fewer and larger products. Rows are stacked in that order, so a split along rows gives the usual separate matrices.
 - Causal attention over the whole context through PyTorch's fused kernel; grouped queries where kv_heads < heads.
 - Head tied to the embedding or not, as the shape says; logits in fp32.
-- Initial weights normal with standard deviation 1/sqrt(fan-in), the two matrices that write into the residual stream
-  scaled down by sqrt(2 layers) (GPT-2's scheme made width-aware), norms at one. Drawn from a generator of their own on
-  the CPU, so that a seed gives the same weights on every device.
+- Initial weights as the parametrisation says: by default normal with standard deviation 1/sqrt(fan-in), the two
+  matrices that write into the residual stream scaled down by sqrt(2 layers) (GPT-2's scheme made width-aware).
 
 Shapes: B sequences, T positions, D width, H query heads, K key-value heads, E head width, F feed-forward width,
-V vocabulary, N = B*T tokens.
+V vocabulary.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable
+from collections.abc import Mapping
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from scaling.run_spec import Parametrisation
 from scaling.shape import ModelShape
-from trainer.models.linear_cross_entropy import linear_cross_entropy, token_nats
+from trainer.models.model import LanguageModel
 
 __all__ = ["Llama"]
 
@@ -86,72 +85,49 @@ class FeedForward(nn.Module):
 
 
 class Layer(nn.Module):
-    def __init__(self, shape: ModelShape) -> None:
+    def __init__(self, shape: ModelShape, residual: float) -> None:
         super().__init__()
+        self.residual = residual
         self.input_layernorm = nn.RMSNorm(shape.width, eps=NORM_EPS)
         self.self_attn = Attention(shape)
         self.post_attention_layernorm = nn.RMSNorm(shape.width, eps=NORM_EPS)
         self.mlp = FeedForward(shape)
 
     def forward(self, x_BTD: Tensor, cos_TE: Tensor, sin_TE: Tensor) -> Tensor:
-        mixed_BTD: Tensor = x_BTD + self.self_attn(self.input_layernorm(x_BTD), cos_TE, sin_TE)
-        out_BTD: Tensor = mixed_BTD + self.mlp(self.post_attention_layernorm(mixed_BTD))
-        return out_BTD
+        mixed_BTD = self._add(x_BTD, self.self_attn(self.input_layernorm(x_BTD), cos_TE, sin_TE))
+        return self._add(mixed_BTD, self.mlp(self.post_attention_layernorm(mixed_BTD)))
+
+    def _add(self, x_BTD: Tensor, block_BTD: Tensor) -> Tensor:
+        return x_BTD + (block_BTD if self.residual == 1 else self.residual * block_BTD)
 
 
-class Llama(nn.Module):
-    """A decoder of the given shape with uninitialised weights: call :meth:`initialise`, or load a state."""
+class Llama(LanguageModel):
+    residual_writers = ("o_proj.weight", "down_proj.weight")
 
     cos_TE: Tensor
     sin_TE: Tensor
 
-    def __init__(self, shape: ModelShape) -> None:
-        super().__init__()
-        self.shape = shape
-        self.embed_tokens = nn.Embedding(shape.vocabulary, shape.width)
-        self.layers = nn.ModuleList(Layer(shape) for _ in range(shape.layers))
+    def __init__(self, shape: ModelShape, parametrisation: Parametrisation | None = None) -> None:
+        super().__init__(shape, parametrisation)
+        self.layers = nn.ModuleList(Layer(shape, self.scaling.residual) for _ in range(shape.layers))
         self.norm = nn.RMSNorm(shape.width, eps=NORM_EPS)
-        self.lm_head = nn.Linear(shape.width, shape.vocabulary, bias=False)
-        if shape.tied:
-            self.lm_head.weight = self.embed_tokens.weight
         cos_TE, sin_TE = rotary_tables(shape.context, shape.head_width)
         self.register_buffer("cos_TE", cos_TE, persistent=False)
         self.register_buffer("sin_TE", sin_TE, persistent=False)
 
-    @torch.no_grad()
-    def initialise(self, seed: int) -> None:
-        """Draw all weights from ``seed``, in the order of the parameters' names."""
-        generator = torch.Generator().manual_seed(seed)
-        for name, parameter in self.named_parameters():
-            if parameter.ndim < 2:
-                parameter.fill_(1.0)
-                continue
-            into_residual = name.endswith(("o_proj.weight", "down_proj.weight"))
-            deviation = parameter.shape[1] ** -0.5 / (math.sqrt(2 * self.shape.layers) if into_residual else 1.0)
-            drawn = torch.empty(parameter.shape, dtype=torch.float32).normal_(0.0, deviation, generator=generator)
-            parameter.copy_(drawn)
+    def row_blocks(self) -> Mapping[str, tuple[int, ...]]:
+        kv_width = self.shape.kv_heads * self.shape.head_width
+        blocks: dict[str, tuple[int, ...]] = {}
+        for layer in range(self.shape.layers):
+            blocks[f"layers.{layer}.self_attn.qkv_proj.weight"] = (self.shape.width, kv_width, kv_width)
+            blocks[f"layers.{layer}.mlp.gate_up_proj.weight"] = (self.shape.ffn_width, self.shape.ffn_width)
+        return blocks
 
     def hidden(self, x_BT: Tensor) -> Tensor:
-        """The normed residual stream after the last layer, (B, T, D)."""
         T = x_BT.shape[1]
         cos_TE, sin_TE = self.cos_TE[:T], self.sin_TE[:T]
         x_BTD = self.embed_tokens(x_BT)
         for layer in self.layers:
             x_BTD = layer(x_BTD, cos_TE, sin_TE)
         h_BTD: Tensor = self.norm(x_BTD)
-        return h_BTD
-
-    def forward(self, x_BT: Tensor) -> Tensor:
-        """Logits (B, T, V) of the token that follows each position; T is the context at most."""
-        logits_BTV: Tensor = self.lm_head(self.hidden(x_BT))
-        return logits_BTV
-
-    def token_nats(self, x_BT: Tensor, y_BT: Tensor) -> Tensor:
-        """-ln p of each target, fp32, (B, T); without gradients."""
-        h_ND = self.hidden(x_BT).flatten(0, 1)
-        return token_nats(h_ND, self.lm_head.weight, y_BT.flatten()).view_as(y_BT)
-
-    def loss(self, x_BT: Tensor, y_BT: Tensor, hidden: Callable[[Tensor], Tensor] | None = None) -> Tensor:
-        """Mean nats a token, fp32 scalar; ``hidden`` may be a compiled :meth:`hidden`."""
-        h_ND = (hidden or self.hidden)(x_BT).flatten(0, 1)
-        return linear_cross_entropy(h_ND, self.lm_head.weight, y_BT.flatten())
+        return h_BTD if self.scaling.logits == 1 else h_BTD * self.scaling.logits
