@@ -15,7 +15,7 @@ V vocabulary.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import torch
 import torch.nn.functional as F
@@ -54,6 +54,32 @@ def attend(q_BHTE: Tensor, k_BKTE: Tensor, v_BKTE: Tensor) -> Tensor:
         return F.scaled_dot_product_attention(q_BHTE, k_BKTE, v_BKTE, is_causal=True, enable_gqa=grouped)
 
 
+Attend = Callable[[Tensor, Tensor, Tensor], Tensor]
+
+
+class KeyValueCache:
+    """Rotated keys and values of the tokens so far, one pair a layer, in room for the whole context (S positions)."""
+
+    def __init__(self, shape: ModelShape, batch: int, like: Tensor) -> None:
+        room = (shape.layers, batch, shape.kv_heads, shape.context, shape.head_width)
+        self.length = 0
+        self._k_LBKSE, self._v_LBKSE = like.new_zeros(room), like.new_zeros(room)
+
+    def attend(self, layer: int) -> Attend:
+        """What :func:`attend` is for tokens that follow the cached ones; it caches theirs."""
+
+        def attend_from(q_BHTE: Tensor, k_BKTE: Tensor, v_BKTE: Tensor) -> Tensor:
+            T, end = q_BHTE.shape[2], self.length + q_BHTE.shape[2]
+            k_BKSE, v_BKSE = self._k_LBKSE[layer, :, :, :end], self._v_LBKSE[layer, :, :, :end]
+            k_BKSE[:, :, self.length :] = k_BKTE
+            v_BKSE[:, :, self.length :] = v_BKTE
+            seen_TS = torch.ones(T, end, dtype=torch.bool, device=q_BHTE.device).tril(self.length)
+            grouped = q_BHTE.shape[1] != k_BKTE.shape[1]
+            return F.scaled_dot_product_attention(q_BHTE, k_BKSE, v_BKSE, attn_mask=seen_TS, enable_gqa=grouped)
+
+        return attend_from
+
+
 class Attention(nn.Module):
     def __init__(self, shape: ModelShape) -> None:
         super().__init__()
@@ -61,7 +87,7 @@ class Attention(nn.Module):
         self.qkv_proj = nn.Linear(shape.width, (shape.heads + 2 * shape.kv_heads) * shape.head_width, bias=False)
         self.o_proj = nn.Linear(shape.width, shape.width, bias=False)
 
-    def forward(self, x_BTD: Tensor, cos_TE: Tensor, sin_TE: Tensor) -> Tensor:
+    def forward(self, x_BTD: Tensor, cos_TE: Tensor, sin_TE: Tensor, attend: Attend = attend) -> Tensor:
         B, T, _ = x_BTD.shape
         H, K = self.heads, self.kv_heads
         qkv_BATE = self.qkv_proj(x_BTD).view(B, T, H + 2 * K, self.head_width).transpose(1, 2)
@@ -93,8 +119,8 @@ class Layer(nn.Module):
         self.post_attention_layernorm = nn.RMSNorm(shape.width, eps=NORM_EPS)
         self.mlp = FeedForward(shape)
 
-    def forward(self, x_BTD: Tensor, cos_TE: Tensor, sin_TE: Tensor) -> Tensor:
-        mixed_BTD = self._add(x_BTD, self.self_attn(self.input_layernorm(x_BTD), cos_TE, sin_TE))
+    def forward(self, x_BTD: Tensor, cos_TE: Tensor, sin_TE: Tensor, attend: Attend = attend) -> Tensor:
+        mixed_BTD = self._add(x_BTD, self.self_attn(self.input_layernorm(x_BTD), cos_TE, sin_TE, attend))
         return self._add(mixed_BTD, self.mlp(self.post_attention_layernorm(mixed_BTD)))
 
     def _add(self, x_BTD: Tensor, block_BTD: Tensor) -> Tensor:
@@ -129,5 +155,20 @@ class Llama(LanguageModel):
         x_BTD = self.embed_tokens(x_BT)
         for layer in self.layers:
             x_BTD = layer(x_BTD, cos_TE, sin_TE)
+        return self._last(x_BTD)
+
+    def _last(self, x_BTD: Tensor) -> Tensor:
         h_BTD: Tensor = self.norm(x_BTD)
         return h_BTD if self.scaling.logits == 1 else h_BTD * self.scaling.logits
+
+    def start_state(self, batch: int) -> KeyValueCache:
+        return KeyValueCache(self.shape, batch, like=self.embed_tokens.weight)
+
+    def hidden_after(self, x_BT: Tensor, state: KeyValueCache) -> tuple[Tensor, KeyValueCache]:
+        end = state.length + x_BT.shape[1]
+        cos_TE, sin_TE = self.cos_TE[state.length : end], self.sin_TE[state.length : end]
+        x_BTD = self.embed_tokens(x_BT)
+        for number, layer in enumerate(self.layers):
+            x_BTD = layer(x_BTD, cos_TE, sin_TE, state.attend(number))
+        state.length = end
+        return self._last(x_BTD), state

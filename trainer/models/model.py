@@ -6,6 +6,7 @@ Shapes: B sequences, T positions, D width, V vocabulary, N = B*T tokens.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -63,6 +64,19 @@ class LanguageModel(nn.Module):
         """The initial value of a parameter whose role is ``vector``: a norm's scale is one, a bias zero."""
         parameter.fill_(0.0 if name.endswith("bias") else 1.0)
 
+    def start_state(self, batch: int) -> Any:
+        """What the model knows of ``batch`` sequences before their first token, for :meth:`hidden_after`: keys and
+        values, or a recurrent state. On the device and in the precision of the weights."""
+        raise NotImplementedError
+
+    def hidden_after(self, x_BT: Tensor, state: Any) -> tuple[Tensor, Any]:
+        """:meth:`hidden` of tokens that follow those in ``state``, and the state that knows them too.
+
+        T is 1 or more, and with the tokens in ``state`` the context at most. ``state`` may be changed in place: it is
+        not to be used again.
+        """
+        raise NotImplementedError
+
     # What is the same for all
 
     @torch.no_grad()
@@ -82,6 +96,14 @@ class LanguageModel(nn.Module):
         """Logits (B, T, V) of the token that follows each position; T is the context at most."""
         logits_BTV: Tensor = self.lm_head(self.hidden(x_BT))
         return logits_BTV
+
+    @torch.no_grad()
+    def decode(self, x_BT: Tensor, state: Any) -> tuple[Tensor, Any]:
+        """Logits (B, V) of the token that follows the last of ``x_BT``, which follow those in ``state``, and the state
+        after them; ``state`` is not to be used again."""
+        h_BTD, state = self.hidden_after(x_BT, state)
+        logits_BV: Tensor = self.lm_head(h_BTD[:, -1])
+        return logits_BV, state
 
     def token_nats(self, x_BT: Tensor, y_BT: Tensor) -> Tensor:
         """-ln p of each target, fp32, (B, T); without gradients."""
