@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import difflib
-import re
 from collections.abc import Callable
 from importlib import resources
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import yaml
-from pydantic import Field, StringConstraints, ValidationError, field_validator, model_validator
+from pydantic import Field, StringConstraints, field_validator, model_validator
 
 from scaling import architectures
 from scaling.errors import UserError
 from scaling.hardware import accelerator
 from scaling.record import Record
+from trainer.data.corpus_settings import CorpusSettings
+from trainer.settings_file import SettingsFile, read_settings
 
 __all__ = ["Study", "load_study", "study_template"]
 
@@ -39,14 +38,6 @@ class Question(Record):
         if self.flops is not None and cluster != (None, None):
             raise ValueError("takes flops, or gpus and days, not both")
         return self
-
-
-class CorpusSettings(Record):
-    source: str = "starter"
-    vocabulary: int = Field(default=1024, ge=257, le=1_000_000)
-    held_out: float = Field(default=0.05, gt=0, lt=0.5)
-    text_key: str = "text"
-    cut_bytes: int = Field(default=4096, ge=256)
 
 
 class ModelSettings(Record):
@@ -131,27 +122,6 @@ class Study(Record):
         return self.model_dump(mode="json", exclude={"execute", "track"})
 
 
-class _Loader(yaml.SafeLoader):
-    """Safe YAML by the rules of version 1.2 where those of 1.1 surprise: ``on`` is a word, ``1e12`` is a number."""
-
-    yaml_implicit_resolvers = {  # noqa: RUF012 (a class's own table, as in the base)
-        first: [(tag, pattern) for tag, pattern in resolvers if not tag.endswith((":bool", ":float"))]
-        for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
-    }
-
-
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:bool", re.compile(r"^(?:true|True|TRUE|false|False|FALSE)$"), list("tTfF")
-)
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float",
-    re.compile(
-        r"^[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?$|^[-+]?\.(?:inf|Inf|INF)$|^\.(?:nan|NaN|NAN)$"
-    ),
-    list("-+0123456789."),
-)
-
-
 def study_template(name: str) -> str:
     """The commented study file that ``scaling study new NAME`` writes."""
     text = resources.files("sweeps").joinpath("template.yaml").read_text(encoding="utf-8")
@@ -163,37 +133,13 @@ def load_study(path: Path) -> Study:
 
     Raises :class:`UserError` with one line ``FILE:LINE  field is value: what is wrong. Remedy`` for the first mistake.
     """
-    try:
-        text = path.read_text(encoding="utf-8")
-    except FileNotFoundError:
-        raise UserError(f"{path} does not exist; `scaling study new {path.stem or 'quickstart'}` writes one") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{path} can't be read as text: {error}") from None
-    try:
-        node = yaml.compose(text, Loader=_Loader)
-        data = yaml.load(text, Loader=_Loader)  # noqa: S506 (_Loader is a SafeLoader)
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        where = f"{path}:{mark.line + 1}" if mark else str(path)
-        problem = " ".join(str(getattr(error, "problem", None) or error).split())
-        raise UserError(f"{where}  is not YAML: {problem}") from None
-    except (RecursionError, ValueError) as error:
-        raise UserError(f"{path}  is not a study file: {' '.join(str(error).split())}") from None
-    if not isinstance(data, dict):
-        raise UserError(f"{path}:1  holds no settings; `scaling study new quickstart` writes a complete example")
-    lines = _lines(node)
-    repeated = lines.pop(("repeated key",), None)
-    if repeated is not None:
-        raise UserError(f"{path}:{repeated}  this key stands twice; keep one")
-    try:
-        study = Study.model_validate(data)
-    except ValidationError as error:
-        raise UserError(_explain(error, path, lines)) from None
-    _check_names(study, path, lines)
+    file = read_settings(path, f"`scaling study new {path.stem or 'quickstart'}`")
+    study = file.check(Study)
+    _check_names(study, file)
     return study
 
 
-def _check_names(study: Study, path: Path, lines: dict[tuple[str, ...], int]) -> None:
+def _check_names(study: Study, file: SettingsFile) -> None:
     """What the study names must exist before anything runs: a wrong accelerator would else show after the last run.
 
     A relative corpus is looked for from the current folder, as every command-line argument is.
@@ -210,64 +156,4 @@ def _check_names(study: Study, path: Path, lines: dict[tuple[str, ...], int]) ->
         try:
             look_up()
         except UserError as error:
-            line = lines.get(field, lines.get(field[:1], 1))
-            raise UserError(f"{path}:{line}  {'.'.join(field)}: {error}") from None
-
-
-def _lines(node: yaml.Node | None, prefix: tuple[str, ...] = ()) -> dict[tuple[str, ...], int]:
-    """The line of each key, by its path; a repeated key is reported under ``("repeated key",)``."""
-    found: dict[tuple[str, ...], int] = {}
-    if not isinstance(node, yaml.MappingNode):
-        return found
-    for key_node, value_node in node.value:
-        here = (*prefix, str(key_node.value))
-        if here in found:
-            found[("repeated key",)] = key_node.start_mark.line + 1
-        found[here] = key_node.start_mark.line + 1
-        found.update(_lines(value_node, here))
-    return found
-
-
-def _explain(error: ValidationError, path: Path, lines: dict[tuple[str, ...], int]) -> str:
-    first = error.errors()[0]
-    # A union reports each branch under a location of its own; only what stands in the file counts.
-    location = tuple(str(part) for part in first["loc"])
-    while location and location not in lines and location[:-1] in lines and first["type"] != "missing":
-        location = location[:-1]
-    field = ".".join(location) or "study"
-    line = next((lines[location[:cut]] for cut in range(len(location), 0, -1) if location[:cut] in lines), 1)
-    return f"{path}:{line}  {_complaint(first, field, location)}"
-
-
-def _complaint(first: Any, field: str, location: tuple[str, ...]) -> str:
-    kind, given, context = first["type"], first["input"], first.get("ctx", {})
-    if kind == "extra_forbidden":
-        keys = _keys_at(location[:-1])
-        near = difflib.get_close_matches(location[-1], keys, n=1)
-        hint = f" Did you mean {near[0]}?" if near else ""
-        return f"{field} is not a key here.{hint} ({', '.join(keys)})"
-    if kind == "missing":
-        return f"{field} is missing; add it (`scaling study new quickstart` shows every key)"
-    if kind in ("float_parsing", "float_type", "int_parsing", "int_type", "int_from_float"):
-        whole = "a whole number" if kind.startswith("int") else "a number"
-        return f"{field} is {given!r}: write {whole} without a unit (the key says the unit)"
-    if kind in ("greater_than", "greater_than_equal", "less_than", "less_than_equal"):
-        relation = {"gt": "more than", "ge": "at least", "lt": "less than", "le": "at most"}
-        (name, limit), *_ = context.items()
-        return f"{field} is {given}: it must be {relation[name]} {limit}"
-    if kind == "literal_error":
-        return f"{field} is {given!r}: choose {context.get('expected')}"
-    if kind == "value_error":
-        return f"{field} {context['error']}"
-    if kind == "string_pattern_mismatch":
-        return f"{field} is {given!r}: use letters, digits, '.', '_' and '-', 64 at most, a letter or digit first"
-    if kind in ("model_type", "dict_type", "model_attributes_type"):
-        return f"{field} is {given!r}: it holds keys of its own ({', '.join(_keys_at(location))})"
-    return f"{field} is {given!r}: {first['msg'][0].lower()}{first['msg'][1:]}"
-
-
-def _keys_at(location: tuple[str, ...]) -> list[str]:
-    model: Any = Study
-    for part in location:
-        model = model.model_fields[part].annotation if part in model.model_fields else Study
-    return list(model.model_fields)
+            raise file.mistake(field, f"{'.'.join(field)}: {error}") from None
