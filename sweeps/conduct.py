@@ -139,6 +139,7 @@ class Conductor:
             held_out=wanted.held_out,
             cut_bytes=wanted.cut_bytes,
             text_key=wanted.text_key,
+            domain_key=wanted.domain_key,
             into=self.workspace.corpora,
             progress=self.progress.step,
         )

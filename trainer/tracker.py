@@ -19,7 +19,8 @@ class Tracker(Protocol):
     def metrics(self, step: int, tokens: int, flops: float, values: Mapping[str, float]) -> None:
         """Points of the curve after ``step`` steps, ``tokens`` tokens and ``flops`` exact training FLOPs.
 
-        Names: ``train_loss`` and ``held_out_loss`` (nats a token), ``learning_rate``, ``gradient_norm``.
+        Names: ``train_loss`` and ``held_out_loss`` (nats a token), ``bits_per_byte`` of the same held-out tokens,
+        ``learning_rate``, ``gradient_norm``.
         """
 
     def progress(self, step: int, tokens: int, tokens_per_second: float, loss: float) -> None:

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import math
+import shutil
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from scipy import stats
 
 from scaling.errors import UserError
 from scaling.run_spec import RunSpec
 from trainer.data.shards import Corpus
 from trainer.evaluate import held_out
-from trainer.evaluate.held_out import HeldOutSet, clustered_standard_error
+from trainer.evaluate.held_out import HeldOutSet, clustered_standard_error, domain_loss
 from trainer.models.llama import Llama
 
 
@@ -81,6 +84,57 @@ def test_the_clustered_error_covers_where_the_plain_one_does_not() -> None:
         plain += abs(values.mean()) < 1.645 * values.std(ddof=1) / math.sqrt(values.size)
     assert 0.85 < clustered / trials < 0.94
     assert plain / trials < 0.6
+
+
+def with_domains(corpus: Corpus, folder: Path, domain_P: list[int], names: tuple[str, ...]) -> Corpus:
+    """A copy of the corpus whose held-out pieces are of the given domains."""
+    shutil.copytree(corpus.directory, folder)
+    np.save(folder / "held_out.domains.npy", np.array(domain_P))
+    manifest = corpus.manifest.model_copy(update={"held_out_domains": names})
+    (folder / "manifest.json").write_text(manifest.model_dump_json(), encoding="utf-8")
+    return Corpus(folder)
+
+
+def test_the_loss_of_a_domain_is_that_of_its_tokens_alone(tiny_corpus: Corpus, model: Llama, tmp_path: Path) -> None:
+    # 24 pieces of 12 works: one of no domain, one work of "single", the rest of two others in turn.
+    domain_P = [-1, -1, 2, 2, *(work % 2 for work in range(2, 12) for _ in range(2))]
+    corpus = with_domains(tiny_corpus, tmp_path / "c", domain_P, ("even", "odd", "single", "absent"))
+    windows = HeldOutSet(corpus, 2000, 16)
+    whole, plain = windows.loss(model), HeldOutSet(tiny_corpus, 2000, 16).loss(model)
+    assert plain.domains == {}
+    assert whole.model_dump(exclude={"domains"}) == plain.model_dump(exclude={"domains"}), "the overall loss moved"
+    assert list(whole.domains) == ["even", "odd", "single"]
+    nats, work, targets = (a.ravel() for a in (windows.token_nats(model).astype(float), windows.work_WT, windows.y_WT))
+    for name, works in (("even", range(2, 12, 2)), ("odd", range(3, 12, 2)), ("single", [1])):
+        found, mine = whole.domains[name], np.isin(work, works)
+        text = mine & (targets != 0)
+        assert (found.tokens, found.works) == (mine.sum(), len(works))
+        assert found.loss_nats == pytest.approx(nats[mine].mean())
+        bits = nats[text].sum() / math.log(2) / corpus.token_bytes[targets[text]].sum()
+        assert found.bits_per_byte == pytest.approx(bits)
+        assert found.loss_sem == (None if name == "single" else clustered_standard_error(nats[mine], work[mine]))
+
+
+def test_bits_per_byte_of_all_windows_is_that_of_the_loss(tiny_corpus: Corpus, model: Llama) -> None:
+    windows = HeldOutSet(tiny_corpus, 2000, 16)
+    everything = np.arange(len(windows))
+    bits = windows.bits_per_byte(windows.token_nats(model, everything), everything)
+    assert bits == pytest.approx(windows.loss(model).bits_per_byte, rel=1e-6)
+    half = windows.subset(len(windows) // 2)
+    assert windows.bits_per_byte(windows.token_nats(model, half), half) != pytest.approx(bits, rel=1e-6)
+
+
+@pytest.mark.parametrize("works", [5, 40])
+def test_the_error_of_a_domain_holds_its_level(works: int) -> None:
+    """Works drawn from a domain, each with a loss and a length of its own; intervals by Student's t of its works."""
+    generator, held, trials = np.random.default_rng(2), 0, 1500
+    for _ in range(trials):
+        work = np.repeat(np.arange(works), generator.integers(20, 60, size=works))
+        nats = 3.0 + generator.normal(0, 0.3, works)[work] + generator.normal(0, 1, work.size)
+        loss = domain_loss(nats, work, np.ones_like(work), np.ones(work.size, dtype=bool))
+        assert loss.loss_sem is not None
+        held += abs(loss.loss_nats - 3.0) < stats.t.ppf(0.95, loss.works - 1) * loss.loss_sem
+    assert 0.87 < held / trials < 0.93
 
 
 def test_singletons_give_the_textbook_standard_error() -> None:

@@ -15,9 +15,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from tokenizers import Tokenizer, normalizers
 
 from scaling.errors import UserError
+from trainer.data.domains import MOST_DOMAINS, OTHER, held_out_domains
 from trainer.data.pieces import cut, split_of
 from trainer.data.prepare import prepare
 from trainer.data.shards import Corpus, describe, verify
@@ -129,11 +132,75 @@ def test_the_same_text_elsewhere_gives_the_same_bytes(corpus: Corpus, source: Pa
 
 def test_every_setting_is_part_of_the_key(corpus: Corpus, source: Path, tmp_path: Path) -> None:
     keys = {corpus.manifest.data_key}
-    for change in ({"vocabulary": 301}, {"held_out": 0.25}, {"cut_bytes": 200}):
+    for change in ({"vocabulary": 301}, {"held_out": 0.25}, {"cut_bytes": 200}, {"domain_key": "work"}):
         keys.add(prepare(str(source), **(SETTINGS | change), into=tmp_path).manifest.data_key)
     tokenizer = corpus.directory / "tokenizer.json"
     keys.add(prepare(str(source), **SETTINGS, tokenizer=tokenizer, into=tmp_path).manifest.data_key)
-    assert len(keys) == 5
+    assert len(keys) == 6
+
+
+@pytest.fixture(scope="module")
+def kinds(texts: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The twelve works of three kinds, and one that names none."""
+    folder = tmp_path_factory.mktemp("kinds")
+    rows = [
+        {"work": work, "text": text} | ({"domain": f"kind {number % 3}"} if number else {})
+        for number, (work, text) in enumerate(texts.items())
+    ]
+    (folder / "all.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    return folder
+
+
+def test_each_held_out_piece_knows_its_domain(kinds: Path, texts: dict[str, str], tmp_path: Path) -> None:
+    prepared = prepare(str(kinds), **SETTINGS, into=tmp_path)
+    names, works = prepared.manifest.held_out_domains, list(texts)
+    assert names == ("kind 0", "kind 1", "kind 2")
+    for work, domain in zip(prepared.held_out_works.tolist(), prepared.held_out_domains.tolist(), strict=True):
+        assert domain == (names.index(f"kind {work % 3}") if work else -1)
+    pieces = decoded(prepared, "held_out")
+    for piece, work in zip(pieces, prepared.held_out_works.tolist(), strict=True):
+        assert piece in texts[works[work]]
+    verify(prepared)
+    assert "held_out.domains.npy" in {file.name for file in prepared.manifest.files}
+    assert "Held-out domains: kind 0, kind 1, kind 2." in describe(prepared)
+
+
+def test_domains_change_no_token(kinds: Path, tmp_path: Path) -> None:
+    named = prepare(str(kinds), **SETTINGS, into=tmp_path)
+    unnamed = prepare(str(kinds), **SETTINGS, domain_key="work", into=tmp_path)
+    assert named.manifest.data_key != unnamed.manifest.data_key
+    assert named.manifest.train == unnamed.manifest.train
+    assert named.manifest.held_out == unnamed.manifest.held_out
+
+
+def test_a_domain_key_that_nothing_has_is_refused(kinds: Path, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"domain_key 'genre' names a field that no document of .* has: set it to"):
+        prepare(str(kinds), **SETTINGS, domain_key="genre", into=tmp_path)
+
+
+def test_of_very_many_domains_the_largest_are_kept_and_the_rest_taken_together() -> None:
+    names = [f"site {number:03}" for number in range(100)]
+    number_P = np.repeat(np.arange(100), np.arange(100))  # site 000 has no piece, site 099 has 99
+    index_P, kept = held_out_domains(number_P, names)
+    assert kept == (OTHER, *names[100 - MOST_DOMAINS + 1 :])
+    assert [kept[index] for index in index_P[number_P >= 69]] == [names[number] for number in number_P[number_P >= 69]]
+    assert set(index_P[number_P < 69].tolist()) == {0}
+
+
+@given(st.lists(st.integers(-1, 4), max_size=30))
+def test_few_domains_keep_their_names_and_those_without_pieces_are_left_out(numbers: list[int]) -> None:
+    names = ["e", "d", "c", "b", "a"]
+    index_P, kept = held_out_domains(np.array(numbers, dtype=np.int64), names)
+    assert list(kept) == sorted({names[number] for number in numbers if number >= 0})
+    assert [kept[i] if i >= 0 else None for i in index_P] == [names[n] if n >= 0 else None for n in numbers]
+
+
+def test_a_corpus_of_another_version_is_refused_and_never_misread(copy: Corpus) -> None:
+    path = copy.directory / "manifest.json"
+    old = json.loads(path.read_text(encoding="utf-8")) | {"schema_version": 1}
+    path.write_text(json.dumps(old), encoding="utf-8")
+    with pytest.raises(UserError, match=r"manifest\.json is of version 1 and this program reads 2: delete the corpus"):
+        Corpus(copy.directory)
 
 
 def test_progress_of_every_stage_rises_to_one(source: Path, tmp_path: Path) -> None:

@@ -104,6 +104,36 @@ def test_the_fingerprint_moves_with_text_and_names_and_not_with_the_folder(tmp_p
     assert open_source(str(tmp_path / "here")).fingerprint() != here
 
 
+def domains(given: Path | str, **keys: str) -> list[str | None]:
+    return [document.domain for _, document in open_source(str(given), **keys).documents()]
+
+
+def test_a_row_names_its_domain_in_json_lines_and_in_parquet_alike(tmp_path: Path) -> None:
+    rows: list[dict[str, object]] = [{"text": "a", "kind": kind} for kind in ("novel", 7, "", None)]
+    (tmp_path / "a.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    assert domains(tmp_path, domain_key="kind") == ["novel", "7", None, None]
+    pq.write_table(pa.table({"text": ["a", "b"], "domain": ["novel", None]}), tmp_path / "b.parquet")
+    assert domains(tmp_path / "b.parquet") == ["novel", None]
+
+
+def test_without_a_name_the_first_subfolder_is_the_domain_unless_a_key_was_chosen(tmp_path: Path) -> None:
+    for name in ("plays/acts/1.txt", "novels/2.txt", "3.txt"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(name, encoding="utf-8")
+    (tmp_path / "plays" / "4.jsonl").write_text('{"text": "a", "domain": "sonnets"}', encoding="utf-8")
+    assert domains(tmp_path) == [None, "novels", "sonnets", "plays"]
+    assert domains(tmp_path, domain_key="kind") == [None] * 4
+
+
+def test_a_domain_that_no_file_could_hold_is_mended(tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl").write_text('{"text": "a", "domain": "\\ud800' + "x" * 1000 + '"}', encoding="utf-8")
+    assert domains(tmp_path) == ["?" + "x" * 79]
+
+
+def test_the_starter_s_domains_are_its_five_collections() -> None:
+    assert set(domains("starter")) == {"austen", "devils_dictionary", "jargon", "kjv", "shakespeare"}
+
+
 @pytest.mark.parametrize("given", ["hf:HuggingFaceFW/fineweb-edu", "https://example.org/a.jsonl", "s3://bucket/x"])
 def test_the_network_is_refused_with_the_remedy(given: str) -> None:
     message = refusal(given)

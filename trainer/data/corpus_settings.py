@@ -16,4 +16,5 @@ class CorpusSettings(Record):
     vocabulary: int = Field(default=1024, ge=257, le=1_000_000)
     held_out: float = Field(default=0.05, gt=0, lt=0.5)
     text_key: str = "text"
+    domain_key: str = "domain"
     cut_bytes: int = Field(default=4096, ge=256)

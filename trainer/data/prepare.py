@@ -18,8 +18,9 @@ from tokenizers import Tokenizer
 from scaling.errors import UserError
 from scaling.record import content_hash
 from trainer.data import atomic_folder, pieces
-from trainer.data.shards import Corpus, CorpusFile, CorpusManifest, Split, SplitName
-from trainer.data.source import Source, open_source
+from trainer.data.domains import held_out_domains
+from trainer.data.shards import CORPUS_SCHEMA_VERSION, Corpus, CorpusFile, CorpusManifest, Split, SplitName
+from trainer.data.source import DOMAIN_KEY, Source, open_source
 from trainer.data.spool import Spool
 from trainer.data.tokenizer import (
     PRE_TOKENIZATION,
@@ -40,7 +41,6 @@ FEWEST_HELD_OUT = 20
 TOKENIZER_BYTES = 256 * 2**20
 """The BPE is trained on this much text, the first of the shuffled training part; more changes hardly a merge."""
 
-_SCHEMA_VERSION = 1
 _LARGEST_HELD_OUT = 0.5
 
 
@@ -57,9 +57,10 @@ class _Request:
         trained = {"pre_tokenization": PRE_TOKENIZATION, "bytes": TOKENIZER_BYTES}
         return content_hash(
             {
-                "schema_version": _SCHEMA_VERSION,
+                "schema_version": CORPUS_SCHEMA_VERSION,
                 "source": self.source.fingerprint(),
                 "text_key": self.source.text_key,
+                "domain_key": self.source.domain_key,
                 "cut_bytes": self.cut_bytes,
                 "held_out": self.held_out,
                 "salt": pieces.SALT,
@@ -76,6 +77,7 @@ def prepare(
     held_out: float,
     cut_bytes: int = pieces.CUT_BYTES,
     text_key: str = "text",
+    domain_key: str = DOMAIN_KEY,
     tokenizer: Path | None = None,
     into: Path,
     progress: Progress | None = None,
@@ -84,8 +86,9 @@ def prepare(
 
     source: ``starter``, or a file, folder or glob (:func:`trainer.data.source.open_source`). vocabulary: tokens of the
     BPE, at least 257. held_out: share of the pieces kept for measuring. cut_bytes: longer documents are cut.
-    text_key: the field with the text in JSON lines and parquet. tokenizer: a ``tokenizer.json`` to use instead of
-    training one. :class:`UserError` for whatever of these can't be used, with the remedy.
+    text_key: the field with the text in JSON lines and parquet. domain_key: the one that names a document's domain.
+    tokenizer: a ``tokenizer.json`` to use instead of training one. :class:`UserError` for whatever of these can't be
+    used, with the remedy.
     """
     report = progress or (lambda stage, fraction: None)
     if not 0 < held_out <= _LARGEST_HELD_OUT:
@@ -95,7 +98,7 @@ def prepare(
     # Errors of the tokenizer file and of cut_bytes come before the work.
     loaded = None if tokenizer is None else _checked_tokenizer(tokenizer, vocabulary)
     pieces.cut("", cut_bytes)
-    request = _Request(open_source(source, text_key), vocabulary, float(held_out), cut_bytes, tokenizer)
+    request = _Request(open_source(source, text_key, domain_key), vocabulary, float(held_out), cut_bytes, tokenizer)
     key = request.key()
     folder = Path(into) / key[:16]
     try:
@@ -136,7 +139,7 @@ def _checked_tokenizer(path: Path, vocabulary: int) -> Tokenizer:
 
 def _build(request: _Request, key: str, loaded: Tokenizer | None, folder: Path, report: Progress) -> None:
     with closing(Spool(folder / "train.pieces")) as train, closing(Spool(folder / "held_out.pieces")) as held_out:
-        _read(request, {"train": train, "held_out": held_out}, report)
+        names = _read(request, {"train": train, "held_out": held_out}, report)
         _check_counts(request, train, held_out)
         report("training the tokenizer", 0.0)
         tokenizer = loaded or train_tokenizer(_sample(train, report), request.vocabulary)
@@ -153,6 +156,9 @@ def _build(request: _Request, key: str, loaded: Tokenizer | None, folder: Path, 
                 lambda done: report("tokenising", (train.utf8_bytes + done) / total),
             ),
         }
+        domain_P, domains = held_out_domains(held_out.domains(), names)
+        if domains:
+            save_array(folder / "held_out.domains.npy", domain_P)
     # The spools are gone: what lies in the folder now is the corpus.
     manifest = CorpusManifest(
         data_key=key,
@@ -164,6 +170,7 @@ def _build(request: _Request, key: str, loaded: Tokenizer | None, folder: Path, 
         held_out_share=request.held_out,
         train=splits["train"],
         held_out=splits["held_out"],
+        held_out_domains=domains,
         files=tuple(
             CorpusFile(name=path.name, size_bytes=path.stat().st_size, sha256=file_sha256(path))
             for path in sorted(folder.iterdir())
@@ -173,20 +180,30 @@ def _build(request: _Request, key: str, loaded: Tokenizer | None, folder: Path, 
         file.write(manifest.model_dump_json(indent=2).encode() + b"\n")
 
 
-def _read(request: _Request, spools: dict[SplitName, Spool], report: Progress) -> None:
-    """Documents, cut and split, into the spools; works are numbered as they first appear."""
+def _read(request: _Request, spools: dict[SplitName, Spool], report: Progress) -> list[str]:
+    """Documents, cut and split, into the spools; works and domains are numbered as they first appear, and the names of
+    the domains returned."""
     sizes = [0, *itertools.accumulate(path.stat().st_size for path in request.source.paths)]
     works: dict[str, int] = {}
+    domains: dict[str, int] = {}
     ordinal = 0
     report("reading", 0.0)
     for file_index, document in request.source.documents():
         work = works.setdefault(document.work, len(works))
+        domain = -1 if document.domain is None else domains.setdefault(document.domain, len(domains))
         for piece in pieces.cut(document.text, request.cut_bytes):
             side = pieces.split_of(piece, request.held_out)
-            spools[side].add(piece, work, pieces.order_key(piece, ordinal))
+            spools[side].add(piece, work, pieces.order_key(piece, ordinal), domain)
             ordinal += 1
         report("reading", sizes[file_index] / max(1, sizes[-1]))
     report("reading", 1.0)
+    source = request.source
+    if not domains and source.domain_key != DOMAIN_KEY:
+        raise UserError(
+            f"domain_key {source.domain_key!r} names a field that no document of {source.given} has: set it to the one "
+            "with the domain, or leave it out"
+        )
+    return list(domains)
 
 
 def _check_counts(request: _Request, train: Spool, held_out: Spool) -> None:

@@ -3,8 +3,8 @@
 A corpus folder holds ``manifest.json``, ``tokenizer.json``, ``token_bytes.npy`` (UTF-8 bytes of each token of the
 vocabulary) and, for each split, ``SPLIT.tokens.npy`` (1-D, the smallest integer type that holds the vocabulary) and
 ``SPLIT.documents.npy`` (the index of each piece's first token); ``held_out.works.npy`` numbers the work that each
-held-out piece is from. Each piece is followed by the separator. The folder appears whole: without a manifest it is no
-corpus.
+held-out piece is from, and ``held_out.domains.npy`` its domain, if the manifest names any. Each piece is followed by
+the separator. The folder appears whole: without a manifest it is no corpus.
 """
 
 from __future__ import annotations
@@ -21,8 +21,18 @@ from pydantic import ValidationError
 from scaling.errors import UserError
 from scaling.record import Record
 
-__all__ = ["Corpus", "CorpusFile", "CorpusManifest", "Split", "SplitName", "describe", "verify"]
+__all__ = [
+    "CORPUS_SCHEMA_VERSION",
+    "Corpus",
+    "CorpusFile",
+    "CorpusManifest",
+    "Split",
+    "SplitName",
+    "describe",
+    "verify",
+]
 
+CORPUS_SCHEMA_VERSION = 2
 SplitName = Literal["train", "held_out"]
 
 _ENOUGH_HELD_OUT = 200
@@ -54,7 +64,7 @@ class CorpusFile(Record):
 class CorpusManifest(Record):
     """What was tokenised, from what, and how; ``data_key`` is the hash of all of it."""
 
-    schema_version: int = 1
+    schema_version: int = CORPUS_SCHEMA_VERSION
     data_key: str
     tokenizer_key: str
     vocabulary: int
@@ -64,6 +74,7 @@ class CorpusManifest(Record):
     held_out_share: float | None = None
     train: Split
     held_out: Split
+    held_out_domains: tuple[str, ...] = ()
     files: tuple[CorpusFile, ...] = ()
 
 
@@ -82,6 +93,12 @@ class Corpus:
             raise UserError(
                 f"{path} is damaged or of another version ({error.error_count()} fields can't be read): {_REMEDY}"
             ) from None
+
+        if self.manifest.schema_version != CORPUS_SCHEMA_VERSION:
+            raise UserError(
+                f"{path} is of version {self.manifest.schema_version} and this program reads {CORPUS_SCHEMA_VERSION}: "
+                f"{_REMEDY}"
+            )
 
     def tokens(self, split: SplitName) -> NDArray[Any]:
         """All tokens of ``split``: 1-D, uint16 or uint32, read-only."""
@@ -104,6 +121,14 @@ class Corpus:
         """The number of the work that each held-out piece is from: standard errors are clustered by it."""
         works: NDArray[np.int64] = np.load(self.directory / "held_out.works.npy")
         return works
+
+    @cached_property
+    def held_out_domains(self) -> NDArray[np.int64]:
+        """The domain of each held-out piece, an index into the manifest's names; -1 if it has none."""
+        if not self.manifest.held_out_domains:
+            return np.full(self.manifest.held_out.documents, -1)
+        domains: NDArray[np.int64] = np.load(self.directory / "held_out.domains.npy")
+        return domains
 
     def check_sizes(self) -> None:
         """:class:`UserError` if a file is missing or not of its recorded size; costs no reading."""
@@ -137,6 +162,8 @@ def describe(corpus: Corpus) -> str:
         f"Corpus {manifest.data_key[:16]} from {manifest.source}, BPE of {manifest.vocabulary:,} tokens: "
         f"{side(manifest.train)} to train on; {side(manifest.held_out)} held out."
     )
+    if manifest.held_out_domains:
+        text += f" Held-out domains: {', '.join(manifest.held_out_domains)}."
     if manifest.held_out.documents < _ENOUGH_HELD_OUT:
         text += (
             f" Fewer than {_ENOUGH_HELD_OUT} pieces are held out, so losses will be uncertain: raise held_out or lower "

@@ -2,7 +2,8 @@
 
 Documents are streamed in one order on every machine: files by their name relative to the folder given, rows as they
 lie; only a .txt file is held in memory whole. A document knows its work (the book, page or file it is a part of), since
-losses of pieces of one work go together.
+losses of pieces of one work go together, and its domain (what kind of text it is) if it has one: what its row says
+under ``domain_key``, else, unless that key was chosen, the first subfolder of the folder given that its file lies in.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import lzma
 import re
 import zlib
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,13 +23,15 @@ import zstandard
 
 from scaling.errors import UserError
 
-__all__ = ["STARTER", "SUFFIXES", "Document", "Source", "check_source", "open_source"]
+__all__ = ["DOMAIN_KEY", "STARTER", "SUFFIXES", "Document", "Source", "check_source", "open_source"]
 
 STARTER = "starter"
+DOMAIN_KEY = "domain"
 SUFFIXES = (".txt", ".jsonl", ".jsonl.gz", ".jsonl.xz", ".jsonl.zst", ".parquet")
 
 _STARTER_FILE = Path(__file__).resolve().parent / "starter" / "starter_pd.jsonl.xz"
 _WORK_KEYS = ("work", "path", "id", "url", "title")
+_LONGEST_DOMAIN = 80
 _DAMAGED = (EOFError, lzma.LZMAError, gzip.BadGzipFile, zlib.error, zstandard.ZstdError)
 
 
@@ -36,6 +39,7 @@ _DAMAGED = (EOFError, lzma.LZMAError, gzip.BadGzipFile, zlib.error, zstandard.Zs
 class Document:
     work: str
     text: str
+    domain: str | None = None
 
 
 @dataclass(frozen=True)
@@ -46,6 +50,7 @@ class Source:
     paths: tuple[Path, ...]
     names: tuple[str, ...]
     text_key: str
+    domain_key: str = DOMAIN_KEY
 
     def fingerprint(self) -> str:
         """SHA-256 of the files' relative names and contents: it moves with the text and not with its folder."""
@@ -69,21 +74,29 @@ class Source:
             try:
                 for document in self._read(path, name):
                     if document.text:
-                        yield index, document
+                        yield index, replace(document, domain=_short(document.domain or self._place(document, name)))
             except OSError as error:
                 raise _unreadable(path, error) from None
 
+    def _place(self, document: Document, name: str) -> str | None:
+        """The first folder of the file's name; of the embedded corpus, whose works have such names, that of the work's."""
+        if self.given == STARTER:
+            return document.work.partition("/")[0]
+        folder, inside, _ = name.partition("/")
+        return folder if inside and self.domain_key == DOMAIN_KEY else None
+
     def _read(self, path: Path, name: str) -> Iterator[Document]:
         if path.name.endswith(".parquet"):
-            return _parquet(path, name, self.text_key)
+            return _parquet(path, name, self.text_key, self.domain_key)
         if path.name.endswith(".txt"):
             return _text(path, name)
-        return _json_lines(path, name, self.text_key)
+        return _json_lines(path, name, self.text_key, self.domain_key)
 
 
-def open_source(given: str, text_key: str = "text") -> Source:
+def open_source(given: str, text_key: str = "text", domain_key: str = DOMAIN_KEY) -> Source:
     """The files that ``given`` means: ``starter``, or a file, a folder (with its subfolders) or a glob of ``SUFFIXES``.
 
+    text_key, domain_key: the fields of JSON lines and parquet that hold a document's text and, if any, its domain.
     :class:`UserError` if it is a network address, if nothing is there, or if nothing there is of a kind we read.
     """
     if given == STARTER:
@@ -99,13 +112,13 @@ def open_source(given: str, text_key: str = "text") -> Source:
     if path.is_file():
         if not path.name.endswith(SUFFIXES):
             raise UserError(f"corpus source {given} is not of a kind that can be read; the kinds are {_kinds()}")
-        return Source(given, (path,), (path.name,), text_key)
+        return Source(given, (path,), (path.name,), text_key, domain_key)
     if path.is_dir():
-        return _among(given, path, path.rglob("*"), text_key)
+        return _among(given, path, path.rglob("*"), text_key, domain_key)
     if re.search(r"[*?\[]", given):
         fixed = [part for part in path.parts if not re.search(r"[*?\[]", part)]
         folder = Path(*path.parts[: next(i for i, part in enumerate(path.parts) if part not in fixed)])
-        return _among(given, folder, folder.glob(str(path.relative_to(folder))), text_key)
+        return _among(given, folder, folder.glob(str(path.relative_to(folder))), text_key, domain_key)
     raise UserError(
         f"corpus source {given} does not exist: give {STARTER}, or a file, folder or glob of {_kinds()} files (data "
         "sets on a hub must be downloaded first)"
@@ -117,7 +130,7 @@ def check_source(given: str, text_key: str = "text") -> None:
     open_source(given, text_key)
 
 
-def _among(given: str, folder: Path, found: Iterator[Path], text_key: str) -> Source:
+def _among(given: str, folder: Path, found: Iterator[Path], text_key: str, domain_key: str) -> Source:
     files = {
         path.relative_to(folder).as_posix(): path
         for path in found
@@ -126,7 +139,7 @@ def _among(given: str, folder: Path, found: Iterator[Path], text_key: str) -> So
     if not files:
         raise UserError(f"corpus source {given} has no file that can be read; the kinds are {_kinds()}")
     names = tuple(sorted(files))
-    return Source(given, tuple(files[name] for name in names), names, text_key)
+    return Source(given, tuple(files[name] for name in names), names, text_key, domain_key)
 
 
 def _text(path: Path, name: str) -> Iterator[Document]:
@@ -136,12 +149,12 @@ def _text(path: Path, name: str) -> Iterator[Document]:
         raise UserError(f"{path} is not UTF-8 at byte {error.start}: convert it, for instance with iconv") from None
 
 
-def _json_lines(path: Path, name: str, text_key: str) -> Iterator[Document]:
+def _json_lines(path: Path, name: str, text_key: str, domain_key: str) -> Iterator[Document]:
     line_number = 0
     try:
         for line_number, line in enumerate(_lines(path), 1):
             if line.strip():
-                yield _row(line, f"{path}:{line_number}", f"{name}:{line_number}", text_key)
+                yield _row(line, f"{path}:{line_number}", f"{name}:{line_number}", text_key, domain_key)
     except _DAMAGED as error:
         raise UserError(f"{path} is damaged after line {line_number} ({error}): fetch or pack it again") from None
 
@@ -179,7 +192,7 @@ def _zstd_lines(path: Path) -> Iterator[bytes]:
     yield b"".join(started)
 
 
-def _row(line: bytes, where: str, default_work: str, text_key: str) -> Document:
+def _row(line: bytes, where: str, default_work: str, text_key: str, domain_key: str) -> Document:
     try:
         row = json.loads(line.decode("utf-8"))
     except UnicodeDecodeError as error:
@@ -197,10 +210,10 @@ def _row(line: bytes, where: str, default_work: str, text_key: str) -> Document:
         text.encode()
     except UnicodeEncodeError as error:
         raise UserError(f"{where} has half a surrogate pair at character {error.start}: mend the escape") from None
-    return Document(_work(row, default_work), text)
+    return Document(_named(row, _WORK_KEYS) or default_work, text, _named(row, (domain_key,)))
 
 
-def _parquet(path: Path, name: str, text_key: str) -> Iterator[Document]:
+def _parquet(path: Path, name: str, text_key: str, domain_key: str) -> Iterator[Document]:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -210,25 +223,32 @@ def _parquet(path: Path, name: str, text_key: str) -> Iterator[Document]:
             columns = file.schema_arrow.names
             if text_key not in columns:
                 raise UserError(f"{path} has no column {text_key!r} (it has {_listed(columns)}): set text_key")
-            wanted = [text_key, *(key for key in _WORK_KEYS if key in columns and key != text_key)]
+            wanted = [text_key, *{key for key in (*_WORK_KEYS, domain_key) if key in columns and key != text_key}]
             for batch in file.iter_batches(batch_size=256, columns=wanted):
                 for row in batch.to_pylist():
                     number += 1
                     if not isinstance(row[text_key], str):
                         kind = type(row[text_key]).__name__
                         raise UserError(f"{path} row {number} has under {text_key!r} a {kind}, not text: set text_key")
-                    yield Document(_work(row, f"{name}:{number}"), row[text_key])
+                    work = _named(row, _WORK_KEYS) or f"{name}:{number}"
+                    yield Document(work, row[text_key], _named(row, (domain_key,)))
     except (pa.ArrowException, UnicodeDecodeError) as error:
         reason = str(error).splitlines()[0]
         raise UserError(f"{path} is damaged after row {number} ({reason}): fetch or write it again") from None
 
 
-def _work(row: dict[str, Any], default: str) -> str:
-    for key in _WORK_KEYS:
+def _named(row: dict[str, Any], keys: tuple[str, ...]) -> str | None:
+    """The first of the fields that holds a name or a number."""
+    for key in keys:
         value = row.get(key)
         if isinstance(value, str | int) and not isinstance(value, bool) and value != "":
             return str(value)
-    return default
+    return None
+
+
+def _short(domain: str | None) -> str | None:
+    # JSON and file names may hold half a surrogate pair, which no file of ours could.
+    return domain and domain[:_LONGEST_DOMAIN].encode(errors="replace").decode()
 
 
 def _listed(names: Any) -> str:

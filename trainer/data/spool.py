@@ -13,7 +13,7 @@ __all__ = ["Spool"]
 
 
 class Spool:
-    """Pieces written in the order they come and read in the order of their keys; 24 bytes of memory a piece."""
+    """Pieces written in the order they come and read in the order of their keys; 32 bytes of memory a piece."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -21,12 +21,15 @@ class Spool:
         self._ends = array("q", [0])
         self._keys = array("q")
         self._works = array("q")
+        self._domains = array("q")
 
-    def add(self, text: str, work: int, key: int) -> None:
+    def add(self, text: str, work: int, key: int, domain: int = -1) -> None:
+        """``domain`` is its number, -1 if it has none."""
         self._file.write(text.encode())
         self._ends.append(self._file.tell())
         self._keys.append(key)
         self._works.append(work)
+        self._domains.append(domain)
 
     def __len__(self) -> int:
         return len(self._keys)
@@ -38,6 +41,10 @@ class Spool:
     def works(self) -> NDArray[np.int64]:
         """The work of each piece, in the order of :meth:`texts`."""
         return np.array(self._works, dtype=np.int64)[self._order()]
+
+    def domains(self) -> NDArray[np.int64]:
+        """The domain of each piece, in the order of :meth:`texts`."""
+        return np.array(self._domains, dtype=np.int64)[self._order()]
 
     def texts(self) -> Iterator[str]:
         """The pieces by ascending key; nothing may be added while this is read."""

@@ -1,4 +1,4 @@
-"""Loss on the fixed held-out tokens: nats a token with its standard error, and bits a byte.
+"""Loss on the fixed held-out tokens, all of them and by domain: nats a token with its standard error, and bits a byte.
 
 The set is ``held_out_tokens`` in whole windows of one context, evenly spread over the held-out split so that all its
 pieces and works take part; each token is the target of one window, predicted from the tokens before it in that window.
@@ -8,7 +8,7 @@ Pieces of one work share its author and subject, so the standard error is cluste
 other works like these; two models on the same set differ by much less.
 
 Separators between pieces are targets like any other in nats a token, as they are in the training loss. Bits a byte
-leaves them out of both sums: they stand for no bytes of text.
+leaves them out of both sums: they stand for no bytes of text. A separator belongs to the domain of the piece it ends.
 """
 
 from __future__ import annotations
@@ -23,9 +23,10 @@ from pydantic import Field
 from scaling.errors import UserError
 from scaling.record import Record
 from trainer.data.shards import Corpus
+from trainer.evaluate.domain_loss import DomainLoss
 from trainer.models.model import LanguageModel
 
-__all__ = ["HeldOutLoss", "HeldOutSet", "clustered_standard_error"]
+__all__ = ["HeldOutLoss", "HeldOutSet", "clustered_standard_error", "domain_loss"]
 
 BATCH_TOKENS_CPU = 4096
 BATCH_TOKENS_CUDA = 65_536
@@ -36,6 +37,7 @@ class HeldOutLoss(Record):
     loss_sem: float = Field(description="its standard error, clustered by work")
     bits_per_byte: float
     tokens: int
+    domains: dict[str, DomainLoss] = Field(description="by name, those that the corpus names; empty if diverged")
 
 
 class HeldOutSet:
@@ -67,6 +69,8 @@ class HeldOutSet:
         starts = corpus.document_starts("held_out")
         piece_WT = np.searchsorted(starts, positions_WT + 1, side="right") - 1
         self.work_WT = corpus.held_out_works[piece_WT]
+        self.domains = corpus.manifest.held_out_domains
+        self.domain_WT = corpus.held_out_domains[piece_WT]
         if len(np.unique(self.work_WT)) < 2:
             raise UserError(
                 f"held_out_tokens {held_out_tokens} covers a single held-out work, which gives no standard error: "
@@ -106,7 +110,36 @@ class HeldOutSet:
             loss_sem=clustered_standard_error(nats_WT.ravel(), self.work_WT.ravel()),
             bits_per_byte=float(nats_WT[self.text_WT].sum() / (math.log(2) * self.bytes_WT[self.text_WT].sum())),
             tokens=nats_WT.size,
+            domains=self._by_domain(nats_WT) if np.isfinite(nats_WT).all() else {},
         )
+
+    def bits_per_byte(self, nats_WT: NDArray[np.floating], windows: NDArray[np.int64]) -> float:
+        """Of the ``token_nats`` of some windows."""
+        text_WT, bytes_WT = self.text_WT[windows], self.bytes_WT[windows]
+        return float(nats_WT[text_WT].sum(dtype=np.float64) / (math.log(2) * bytes_WT[text_WT].sum()))
+
+    def _by_domain(self, nats_WT: NDArray[np.float64]) -> dict[str, DomainLoss]:
+        losses = {}
+        for index, name in enumerate(self.domains):
+            mine_WT = self.domain_WT == index
+            if mine_WT.any():
+                taken = (nats_WT, self.work_WT, self.bytes_WT, self.text_WT)
+                losses[name] = domain_loss(*(a[mine_WT] for a in taken))
+        return losses
+
+
+def domain_loss(
+    nats: NDArray[np.float64], work: NDArray[np.int64], utf8_bytes: NDArray[np.int64], text: NDArray[np.bool_]
+) -> DomainLoss:
+    """The loss over some tokens, each (n,) with its work, its bytes and whether it stands for text."""
+    works, text_bytes = len(np.unique(work)), int(utf8_bytes[text].sum())
+    return DomainLoss(
+        loss_nats=float(nats.mean()),
+        loss_sem=clustered_standard_error(nats, work) if works > 1 else None,
+        bits_per_byte=float(nats[text].sum() / (math.log(2) * text_bytes)) if text_bytes else None,
+        tokens=nats.size,
+        works=works,
+    )
 
 
 def clustered_standard_error(values: NDArray[np.float64], cluster: NDArray[np.int64]) -> float:

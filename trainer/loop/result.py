@@ -7,6 +7,7 @@ from typing import Literal
 from pydantic import Field, model_validator
 
 from scaling.record import Record
+from trainer.evaluate.domain_loss import DomainLoss
 
 __all__ = ["RunResult"]
 
@@ -28,6 +29,9 @@ class RunResult(Record):
     )
     bits_per_byte: float | None = Field(default=None, allow_inf_nan=False)
     held_out_tokens: int | None = Field(default=None, description="predicted tokens that the loss is the mean of")
+    domains: dict[str, DomainLoss] = Field(
+        default={}, description="the held-out loss by domain, if the corpus names any"
+    )
     wall_seconds: float = Field(description="over all parts of the run, evaluation and checkpoints included")
     tokens_per_second: float = Field(description="training tokens over the seconds spent in training steps")
     weights_hash: str | None = Field(default=None, description="SHA-256 of all weights; equal runs have equal hashes")

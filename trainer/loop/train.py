@@ -178,13 +178,14 @@ class _Run:
         if status == "finished":
             loss = self.held_out.loss(self.state.model, precision=self.numerics.precision)
             if np.isfinite(loss.loss_nats):
-                self._metrics(progress.step, held_out_loss=loss.loss_nats)
+                self._metrics(progress.step, held_out_loss=loss.loss_nats, bits_per_byte=loss.bits_per_byte)
                 self.checkpoints.keep(1)
                 measured = {
                     "loss_nats": loss.loss_nats,
                     "loss_sem": loss.loss_sem,
                     "bits_per_byte": loss.bits_per_byte,
                     "held_out_tokens": loss.tokens,
+                    "domains": loss.domains,
                     "weights_hash": weights_hash(self.state.model),
                 }
             else:
@@ -241,7 +242,8 @@ class _Run:
     def _evaluate(self, step: int) -> None:
         nats_WT = self.held_out.token_nats(self.state.model, self.quick_windows, precision=self.numerics.precision)
         if np.isfinite(loss := float(nats_WT.mean(dtype=np.float64))):
-            self._metrics(step, held_out_loss=loss)
+            bits_per_byte = self.held_out.bits_per_byte(nats_WT, self.quick_windows)
+            self._metrics(step, held_out_loss=loss, bits_per_byte=bits_per_byte)
 
     def _metrics(self, step: int, **values: float) -> None:
         tokens = step * self.spec.global_batch_tokens
