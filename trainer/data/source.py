@@ -79,7 +79,7 @@ class Source:
                 raise _unreadable(path, error) from None
 
     def _place(self, document: Document, name: str) -> str | None:
-        """The first folder of the file's name; of the embedded corpus, whose works have such names, that of the work's."""
+        """The first folder of the file's name; of the embedded corpus, which is one file, that of the work's name."""
         if self.given == STARTER:
             return document.work.partition("/")[0]
         folder, inside, _ = name.partition("/")
