@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -29,8 +30,17 @@ def _stream(generator: np.random.Generator, documents: int) -> tuple[np.ndarray,
 
 @pytest.fixture(scope="session")
 def tiny_corpus(tmp_path_factory: pytest.TempPathFactory) -> Corpus:
-    folder = tmp_path_factory.mktemp("corpus")
-    generator = np.random.default_rng(0)
+    return _corpus(tmp_path_factory.mktemp("corpus"), seed=0, data_key="d" * 64)
+
+
+@pytest.fixture(scope="session")
+def other_corpus(tmp_path_factory: pytest.TempPathFactory) -> Corpus:
+    """Other documents, tokenised alike."""
+    return _corpus(tmp_path_factory.mktemp("other_corpus"), seed=1, data_key="c" * 64)
+
+
+def _corpus(folder: Path, seed: int, data_key: str) -> Corpus:
+    generator = np.random.default_rng(seed)
     token_bytes = np.append(0, generator.integers(1, 5, VOCABULARY - 1)).astype(np.uint16)
     np.save(folder / "token_bytes.npy", token_bytes)
     splits = {}
@@ -44,7 +54,7 @@ def tiny_corpus(tmp_path_factory: pytest.TempPathFactory) -> Corpus:
         )
     np.save(folder / "held_out.works.npy", np.arange(24) // 2)
     manifest = CorpusManifest(
-        data_key="d" * 64,
+        data_key=data_key,
         tokenizer_key="t" * 64,
         vocabulary=VOCABULARY,
         separator_id=0,

@@ -268,7 +268,7 @@ class _StepTimer:
     def _timed(self, steps: int) -> float:
         started = time.perf_counter()
         for _ in range(steps):
-            loss, _ = self._step(self._x_BT, self._y_BT, 1e-3)
+            loss, _, _ = self._step(self._x_BT, self._y_BT, 1e-3)
         float(loss)  # waits for the device
         return time.perf_counter() - started
 

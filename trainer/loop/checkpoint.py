@@ -1,7 +1,8 @@
 """Checkpoints that are whole or absent: a file with its own checksum, written aside and renamed.
 
 A file is one line of magic, one line with the SHA-256 of the rest, and the rest as ``torch.save`` writes it; it is read
-with ``weights_only=True``, after the checksum. The last two are kept, so a damaged one costs a little work and no run.
+with ``weights_only=True``, after the checksum. The last two are kept, so a damaged one costs a little work and no run;
+those that branches start from are kept beside them, under a name of their own.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ KEPT = 2
 _MAGIC = b"lossfrontier checkpoint 1\n"
 _DIGEST_LINE = 65
 _NAME = re.compile(r"step-(\d{12})\.checkpoint")
+_BRANCH_NAME = re.compile(r"branch-(\d{12})\.checkpoint")
 _TEMPORARY = ".tmp"
 
 
@@ -77,23 +79,33 @@ class CheckpointFolder:
         for leftover in folder.glob(f"*{_TEMPORARY}"):
             leftover.unlink(missing_ok=True)
 
-    def _steps(self) -> list[tuple[int, Path]]:
+    def _steps(self, name: re.Pattern[str] = _NAME) -> list[tuple[int, Path]]:
         """The checkpoints and their steps, the newest first."""
-        found = [(match, path) for path in self.folder.iterdir() if (match := _NAME.fullmatch(path.name))]
+        found = [(match, path) for path in self.folder.iterdir() if (match := name.fullmatch(path.name))]
         return sorted(((int(match[1]), path) for match, path in found), reverse=True)
 
     def save(self, step: int, state: dict[str, Any]) -> None:
         save(self.folder / f"step-{step:012d}.checkpoint", state)
         self.keep(KEPT)
 
+    def save_for_branches(self, step: int, state: dict[str, Any]) -> None:
+        save(self.folder / f"branch-{step:012d}.checkpoint", state)
+
     def keep(self, count: int) -> None:
-        """Remove all but the newest ``count``."""
+        """Remove all but the newest ``count``, and none that branches start from."""
         for _, path in self._steps()[count:]:
             path.unlink(missing_ok=True)
 
     def newest(self, device: str = "cpu") -> dict[str, Any] | None:
         """The newest checkpoint that is whole, or None; damaged ones are removed after saying so."""
-        for step, path in self._steps():
+        return self._first_whole(self._steps(), device)
+
+    def for_branch(self, step: int, device: str = "cpu") -> dict[str, Any] | None:
+        """The checkpoint kept for branches at ``step``, or the last whole one before it, or None."""
+        return self._first_whole([(at, path) for at, path in self._steps(_BRANCH_NAME) if at <= step], device)
+
+    def _first_whole(self, found: list[tuple[int, Path]], device: str) -> dict[str, Any] | None:
+        for step, path in found:
             try:
                 return load(path, device)
             except DamagedCheckpoint as error:

@@ -29,9 +29,20 @@ _MATRICES: tuple[Role, ...] = ("matrix", "residual")
 
 
 class Optimizer:
-    """One torch optimizer over the model's parameters, or two of them that step as one."""
+    """One torch optimizer over the model's parameters, or two of them that step as one.
+
+    It has what ``torch.amp.GradScaler`` asks of an optimizer: ``param_groups``, and leaving out an update when told by
+    ``found_inf``.
+    """
+
+    _step_supports_amp_scaling = True
+    found_inf: Tensor | None = None
+    """Set by GradScaler for one step: more than 0 where a gradient overflowed."""
+    skip: Tensor | None = None
+    """A boolean scalar, set for one step: true leaves the update out."""
 
     def __init__(self, model: LanguageModel, spec: OptimizerSpec) -> None:
+        self.param_groups = [{"params": list(model.parameters())}]
         by_role: dict[Role, list[tuple[str, nn.Parameter]]] = {}
         for name, parameter in model.named_parameters():
             by_role.setdefault(model.role(name, parameter), []).append((name, parameter))
@@ -74,16 +85,29 @@ class Optimizer:
         return views
 
     def step(self, rate: float) -> None:
-        """Change the weights with the learning rate ``rate`` and forget the gradients."""
+        """Change the weights with the learning rate ``rate``, unless told to leave it out, and forget the gradients."""
+        left_out = self._left_out()
         for parameter, rows, view in self._views:
             view.grad = None if parameter.grad is None else parameter.grad[rows]
         for part in self.parts:
             for group in part.param_groups:
                 group["lr"] = rate * group["rate_factor"]
-            part.step()
+            if isinstance(part, torch.optim.AdamW) and left_out is not None:
+                part.found_inf = left_out  # type: ignore[attr-defined]
+                part.step()
+                del part.found_inf  # type: ignore[attr-defined]
+            elif left_out is None or not bool(left_out):  # Muon can only be told by the host
+                part.step()
             part.zero_grad(set_to_none=True)
         for parameter, _, _ in self._views:
             parameter.grad = None
+        self.skip = None
+
+    def _left_out(self) -> Tensor | None:
+        """1.0 on the device if the update is to be left out, 0.0 if not; None if nobody asks for it."""
+        if self.skip is None:
+            return self.found_inf
+        return self.skip.float() if self.found_inf is None else torch.maximum(self.skip.float(), self.found_inf)
 
     def state_dict(self) -> list[dict[str, Any]]:
         return [part.state_dict() for part in self.parts]

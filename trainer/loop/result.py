@@ -36,6 +36,9 @@ class RunResult(Record):
     tokens_per_second: float = Field(description="training tokens over the seconds spent in training steps")
     weights_hash: str | None = Field(default=None, description="SHA-256 of all weights; equal runs have equal hashes")
     resumed: int = Field(default=0, description="how many times the run was taken up again from a checkpoint")
+    first_step: int = Field(default=0, description="steps taken over from its trunk")
+    spikes: tuple[int, ...] = Field(default=(), description="steps (from 1) whose loss or gradient norm stood out")
+    rewinds: int = Field(default=0, description="how often it went back behind a spike")
 
     @model_validator(mode="after")
     def _measured_if_finished(self) -> RunResult:

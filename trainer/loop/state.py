@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import math
 from typing import Any
@@ -13,17 +14,29 @@ from scaling.record import Record
 from scaling.run_spec import RunSpec
 from trainer.loop.numerics import Numerics
 from trainer.loop.optimizer import Optimizer
+from trainer.loop.spikes import SpikeWatch
+from trainer.loop.step import TrainingStep
 from trainer.models import build
 
 __all__ = ["Progress", "TrainingState", "weights_hash"]
+
+_SMALLEST_LOSS_SCALE = 2.0**-10
 
 
 class Progress(Record):
     """How far a run is, over all its parts."""
 
-    schema_version: int = 1
+    schema_version: int = 2
     run_key: str
+    trunk_key: str
     step: int = 0
+    first_step: int = 0
+    """Steps that its trunk had taken when the run left it; they are not this run's work."""
+    passed_over: int = 0
+    """Batches that were left out when the run went back behind a spike."""
+    spikes: tuple[int, ...] = ()
+    """Steps (from 1) at which loss or gradient norm stood out."""
+    rewinds: int = 0
     timed_tokens: int = 0
     timed_seconds: float = 0.0
     """Tokens and seconds of training steps alone; a part's first step, in which kernels are built, is left out."""
@@ -36,8 +49,8 @@ class Progress(Record):
 class TrainingState:
     """Model, optimiser, and the losses that nobody has looked at yet.
 
-    ``unread_S2`` holds the loss and the gradient norm of each of the last ``unread`` steps. They stay on the device so
-    that a step never waits for them, and go into the checkpoint so that a resumed run reports the same means.
+    ``unread_S3`` holds loss, gradient norm and whether it is a spike of each of the last ``unread`` steps. They stay on
+    the device so that a step never waits for them, and go into the checkpoint so that a resumed run reports the same.
     """
 
     def __init__(self, spec: RunSpec, numerics: Numerics, most_unread: int) -> None:
@@ -46,34 +59,82 @@ class TrainingState:
         self.model.initialise(spec.seed)
         self.model.to(numerics.device)
         self.optimizer = Optimizer(self.model, spec.optimizer)
-        self.unread_S2 = torch.zeros(most_unread, 2, device=numerics.device)
+        self.watch = SpikeWatch(spec.spikes, numerics.device)
+        self.step = TrainingStep(self.model, self.optimizer, numerics, spec.optimizer.gradient_clip, self.watch)
+        self.unread_S3 = torch.zeros(most_unread, 3, device=numerics.device)
         self.unread = 0
         self._last: Tensor | float = math.nan
-        self.progress = Progress(run_key=spec.key)
+        self._overflows = numerics.precision == "fp16"
+        self._snapshot: dict[str, Any] | None = None
+        self.progress = Progress(run_key=spec.key, trunk_key=spec.trunk_key)
 
     def restore(self, saved: dict[str, Any]) -> None:
         """Take over a checkpoint of the same run; ``ValueError`` if it is another's."""
         progress = Progress.model_validate_json(saved["progress"])
         if progress.run_key != self.progress.run_key:
             raise ValueError(f"the checkpoint is of run {progress.run_key}, not of {self.progress.run_key}")
-        self.model.load_state_dict(saved["model"])
-        self.optimizer.load_state_dict(saved["optimizer"])
-        self.unread = len(saved["unread"])
-        self.unread_S2[: self.unread] = saved["unread"]
+        self._load(saved)
         self.progress = progress
 
+    def branch_from(self, saved: dict[str, Any]) -> None:
+        """Go on from a checkpoint of this run's trunk; ``ValueError`` if it is another's."""
+        trunk = Progress.model_validate_json(saved["progress"])
+        if trunk.trunk_key != self.progress.trunk_key:
+            raise ValueError(f"the checkpoint is of trunk {trunk.trunk_key}, not of {self.progress.trunk_key}")
+        self._load(saved)
+        self.progress = Progress(
+            **self.progress.model_dump(include={"run_key", "trunk_key"}),
+            **trunk.model_dump(
+                include={"step", "passed_over", "spikes", "rewinds", "numerics_keys", "numerics_labels"}
+            ),
+            first_step=trunk.step,
+        )
+
+    def _load(self, saved: dict[str, Any]) -> None:
+        self.model.load_state_dict(saved["model"])
+        self.optimizer.load_state_dict(saved["optimizer"])
+        self.watch.restore(saved["watch"])
+        self.step.scaler.load_state_dict(saved["scaler"])
+        self.unread = len(saved["unread"])
+        self.unread_S3[: self.unread] = saved["unread"]
+        self._snapshot = saved["snapshot"]
+
     def dump(self) -> dict[str, Any]:
+        return self._weights() | {"progress": self.progress.model_dump_json(), "snapshot": self._snapshot}
+
+    def _weights(self) -> dict[str, Any]:
         return {
-            "progress": self.progress.model_dump_json(),
             "model": self.model.state_dict(),
             "optimizer": self.optimizer.state_dict(),
-            "unread": self.unread_S2[: self.unread].clone(),
+            "watch": self.watch.dump(),
+            "scaler": self.step.scaler.state_dict(),
+            "unread": self.unread_S3[: self.unread].clone(),
         }
 
-    def advance(self, loss: Tensor, norm: Tensor) -> None:
+    # Going back behind a spike
+
+    def take_snapshot(self) -> None:
+        """Remember this step's state, to go back to."""
+        self._snapshot = copy.deepcopy(self._weights()) | {"step": self.progress.step}
+
+    def rewind(self) -> None:
+        """Back to the last snapshot; the data since then, the spike's included, is passed over."""
+        assert self._snapshot is not None, "a run that may rewind takes its first snapshot before its first step"
+        snapshot, progress = self._snapshot, self.progress
+        # A copy, since the optimizer takes over the tensors that it is given.
+        self._load(copy.deepcopy(snapshot) | {"snapshot": snapshot})
+        self.note(
+            step=snapshot["step"],
+            passed_over=progress.passed_over + progress.step - snapshot["step"],
+            rewinds=progress.rewinds + 1,
+            spikes=(*progress.spikes, progress.step),
+        )
+
+    # Steps
+
+    def advance(self, loss: Tensor, norm: Tensor, spike: Tensor) -> None:
         """Count one step."""
-        self.unread_S2[self.unread, 0] = loss
-        self.unread_S2[self.unread, 1] = norm
+        self.unread_S3[self.unread] = torch.stack([loss, norm, spike.float()])
         self.unread += 1
         self._last = loss
         self.note(step=self.progress.step + 1)
@@ -82,15 +143,32 @@ class TrainingState:
         self.progress = self.progress.model_copy(update=changes)
 
     def first_bad_step(self) -> int | None:
-        """The first unread step (from 1) whose loss or gradient norm is not a finite number."""
-        bad_S = (~torch.isfinite(self.unread_S2[: self.unread])).any(dim=1).nonzero()
-        return self.progress.step - self.unread + 1 + int(bad_S[0]) if len(bad_S) else None
+        """The first unread step (from 1) whose loss or gradient norm is not a finite number.
 
-    def read(self) -> tuple[float, float]:
-        """Mean loss and mean gradient norm of the unread steps, which are then read."""
-        loss, norm = self.unread_S2[: self.unread].double().mean(dim=0).tolist()
+        A norm that overflows is fp16's way of asking for a smaller loss scale, and a fault only when none is small
+        enough.
+        """
+        if self._overflows and self.step.scaler.get_scale() < _SMALLEST_LOSS_SCALE:
+            return self.progress.step
+        looked_at_SV = self.unread_S3[: self.unread, : 1 if self._overflows else 2]
+        bad_S = (~torch.isfinite(looked_at_SV)).any(dim=1).nonzero()
+        return self._step_of(int(bad_S[0])) if len(bad_S) else None
+
+    def read(self) -> dict[str, float]:
+        """Mean loss and mean gradient norm of the unread steps, which are then read; their spikes are noted."""
+        values_S3 = self.unread_S3[: self.unread].double()
+        means = {"train_loss": values_S3[:, 0].mean().item()}
+        finite_S = torch.isfinite(values_S3[:, 1])
+        if finite_S.any():
+            means["gradient_norm"] = values_S3[finite_S, 1].mean().item()
+        spikes = [self._step_of(index) for index in values_S3[:, 2].nonzero().flatten().tolist()]
+        if spikes:
+            self.note(spikes=(*self.progress.spikes, *spikes))
         self.unread = 0
-        return loss, norm
+        return means
+
+    def _step_of(self, index: int) -> int:
+        return self.progress.step - self.unread + 1 + index
 
     @property
     def last_loss(self) -> float:

@@ -1,4 +1,4 @@
-"""One training step, top to bottom: gradient of the batch's mean loss, clipped, and AdamW.
+"""One training step, top to bottom: gradient of the batch's mean loss, clipped, looked at, and the optimizer.
 
 Shapes: B sequences a step, b of a micro-batch, T positions.
 """
@@ -12,32 +12,67 @@ from torch import Tensor
 
 from trainer.loop.numerics import Numerics
 from trainer.loop.optimizer import Optimizer, clip_gradients
+from trainer.loop.spikes import SpikeWatch
 from trainer.models.model import LanguageModel
 
-__all__ = ["TrainingStep"]
+__all__ = ["TrainingStep", "rows_of_micro_batch"]
+
+_AUTOCAST = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 class TrainingStep:
-    """A step of ``model`` under ``numerics``; call it with a batch and the step's learning rate."""
+    """A step of ``model`` under ``numerics``; call it with a batch and the step's learning rate.
 
-    def __init__(self, model: LanguageModel, optimizer: Optimizer, numerics: Numerics, gradient_clip: float) -> None:
-        self._model, self._optimizer, self._numerics, self._clip = model, optimizer, numerics, gradient_clip
+    ``spikes`` is asked about every step, and its update left out if that is the policy; None asks nobody. Under fp16
+    the loss is scaled, and an update whose gradients overflow is left out while ``scaler`` finds a smaller scale.
+    """
+
+    def __init__(
+        self,
+        model: LanguageModel,
+        optimizer: Optimizer,
+        numerics: Numerics,
+        gradient_clip: float,
+        spikes: SpikeWatch | None = None,
+    ) -> None:
+        self._model, self._optimizer, self._clip, self._spikes = model, optimizer, gradient_clip, spikes
+        self._device, self._precision = numerics.device, numerics.precision
+        self.micro_batch_sequences = numerics.micro_batch_sequences
+        self.scaler = torch.amp.GradScaler(self._device, enabled=numerics.precision == "fp16")
         self._parameters = list(model.parameters())
+        model.recompute = numerics.recompute
         self._hidden = _compiled(model.hidden) if numerics.compiled else model.hidden
+        self._never = torch.zeros((), dtype=torch.bool, device=self._device)
 
-    def __call__(self, x_BT: Tensor, y_BT: Tensor, rate: float) -> tuple[Tensor, Tensor]:
-        """Change the weights; returns the batch's mean loss before that, nats a token, and its gradient's norm."""
-        device, precision = self._numerics.device, self._numerics.precision
-        rows = self._numerics.micro_batch_sequences or len(x_BT)
-        loss = torch.zeros((), device=device)
-        for x_bT, y_bT in zip(torch.split(x_BT, rows), torch.split(y_BT, rows), strict=True):
-            with torch.autocast(device, torch.bfloat16, enabled=precision == "bf16"):
-                share_of_loss = self._model.loss(x_bT, y_bT, hidden=self._hidden) * (len(x_bT) / len(x_BT))
-            torch.autograd.backward(share_of_loss)
-            loss += share_of_loss.detach()
+    def __call__(self, x_BT: Tensor, y_BT: Tensor, rate: float) -> tuple[Tensor, Tensor, Tensor]:
+        """Change the weights; returns the batch's mean loss before that, nats a token, its gradient's norm, and
+        whether the step is a spike."""
+        loss = self.accumulate(x_BT, y_BT)
+        self.scaler.unscale_(self._optimizer)  # type: ignore[arg-type]
         norm = clip_gradients(self._parameters, self._clip)
-        self._optimizer.step(rate)
-        return loss, norm
+        spike = self._spikes.look(loss, norm) if self._spikes else self._never
+        if self._spikes and self._spikes.policy.action == "skip":
+            self._optimizer.skip = spike
+        self.scaler.step(self._optimizer, rate)  # type: ignore[arg-type]
+        self.scaler.update()
+        return loss, norm, spike
+
+    def accumulate(self, x_BT: Tensor, y_BT: Tensor) -> Tensor:
+        """Add the gradient of the batch's mean loss to the parameters', a micro-batch at a time; returns the loss."""
+        rows = rows_of_micro_batch(len(x_BT), self.micro_batch_sequences)
+        loss = torch.zeros((), device=self._device)
+        for x_bT, y_bT in zip(torch.split(x_BT, rows), torch.split(y_BT, rows), strict=True):
+            with torch.autocast(self._device, _AUTOCAST[self._precision], enabled=self._precision != "fp32"):
+                share_of_loss = self._model.loss(x_bT, y_bT, hidden=self._hidden) * (rows / len(x_BT))
+            torch.autograd.backward(self.scaler.scale(share_of_loss))
+            loss += share_of_loss.detach()
+        return loss
+
+
+def rows_of_micro_batch(sequences: int, wanted: int | None) -> int:
+    """The most sequences a micro-batch may hold, ``wanted`` at most, so that all micro-batches have one shape."""
+    most = min(wanted or sequences, sequences)
+    return next(rows for rows in range(most, 0, -1) if sequences % rows == 0)
 
 
 def _compiled(function: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -11,9 +11,8 @@ import numpy as np
 import torch
 
 from scaling import architectures
-from scaling.errors import UserError
 from scaling.run_spec import RunSpec
-from trainer.data.order import BatchOrder
+from trainer.data.run_data import RunData
 from trainer.data.shards import Corpus
 from trainer.evaluate.held_out import HeldOutSet
 from trainer.loop.checkpoint import CheckpointFolder
@@ -21,21 +20,25 @@ from trainer.loop.numerics import Numerics
 from trainer.loop.result import RunResult
 from trainer.loop.schedule import learning_rate
 from trainer.loop.state import TrainingState, weights_hash
-from trainer.loop.step import TrainingStep
 from trainer.models import model_class
 from trainer.tracker import Tracker
 
 __all__ = ["evaluation_steps", "report_steps", "train"]
 
 PROGRESS_SECONDS = 0.5
+MOST_REWINDS = 8
 EVALUATION_SHARE = 0.04
 """What evaluations on the way may take of a run's compute: a small run looks at a part of the held-out set."""
 
 
-def report_steps(steps: int) -> tuple[int, ...]:
-    """About 160 steps to report the training loss at, the last among them: half evenly spaced, half by their log."""
+def report_steps(steps: int, also: Collection[int] = ()) -> tuple[int, ...]:
+    """About 160 steps to report the training loss at, the last among them: half evenly spaced, half by their log.
+
+    ``also``: further ones, at which a branch leaves its trunk; nothing is then unread that both would report.
+    """
     spaced = np.concatenate([np.linspace(steps / 100, steps, 100), np.geomspace(1, steps, 80)])
-    return tuple(sorted({*np.ceil(spaced).astype(int).clip(1, steps).tolist(), steps}))
+    within = {step for step in also if 0 < step < steps}
+    return tuple(sorted({*np.ceil(spaced).astype(int).clip(1, steps).tolist(), *within, steps}))
 
 
 def evaluation_steps(steps: int, count: int) -> tuple[int, ...]:
@@ -54,8 +57,15 @@ def train(
     should_stop: Callable[[], bool],
     checkpoint_seconds: float = 20.0,
     evaluations: int = 12,
+    annealing_corpus: Corpus | None = None,
+    trunk: Path | None = None,
+    branches: Collection[int] = (),
 ) -> RunResult:
     """Train ``spec`` to its end, or until ``should_stop`` is true at a step's boundary.
+
+    annealing_corpus: what ``spec.anneal`` switches to. trunk: the folder of a run with the same ``trunk_key``, from
+    whose checkpoint for branches a run without checkpoints of its own starts; its losses and weights are to the bit
+    those of the run trained straight through. branches: steps at which to keep such a checkpoint for others.
 
     Checkpoints go to ``directory``; a run that has some goes on from the newest, with the same losses to the bit under
     the same numerics. Its losses may be looked at seldom, but none that isn't finite gets past a checkpoint or a
@@ -64,30 +74,13 @@ def train(
     Raises :class:`UserError` if the corpus is not the specification's or the machine can't compute as ``numerics`` say.
     """
     numerics.check_available()
-    _check_trainable(spec, corpus)
+    model_class(spec.shape.architecture)
+    data = RunData(spec, corpus, annealing_corpus)
     with _applied(numerics):
-        run = _Run(spec, corpus, numerics, CheckpointFolder(directory, tracker.note), tracker, evaluations)
+        run = _Run(spec, data, numerics, CheckpointFolder(directory, tracker.note), tracker, evaluations, branches)
+        run.resume(CheckpointFolder(trunk, tracker.note) if trunk else None)
         status = run.train(should_stop, checkpoint_seconds)
         return run.result(status)
-
-
-def _check_trainable(spec: RunSpec, corpus: Corpus) -> None:
-    model_class(spec.shape.architecture)
-    manifest = corpus.manifest
-    for name, wanted, found in (
-        ("data_key", spec.data_key, manifest.data_key),
-        ("tokenizer_key", spec.tokenizer_key, manifest.tokenizer_key),
-    ):
-        if wanted != found:
-            raise UserError(
-                f"{name} of the run is {wanted[:12]} and of the corpus in {corpus.directory} {found[:12]}: "
-                "prepare the corpus that the run was planned with"
-            )
-    if manifest.vocabulary > spec.shape.vocabulary:
-        raise UserError(
-            f"shape.vocabulary {spec.shape.vocabulary} is smaller than the corpus's {manifest.vocabulary}: "
-            "plan the run with the corpus's vocabulary"
-        )
 
 
 @contextmanager
@@ -116,17 +109,17 @@ class _Run:
     def __init__(
         self,
         spec: RunSpec,
-        corpus: Corpus,
+        data: RunData,
         numerics: Numerics,
         checkpoints: CheckpointFolder,
         tracker: Tracker,
         evaluations: int,
+        branches: Collection[int],
     ) -> None:
         self.spec, self.numerics, self.checkpoints, self.tracker = spec, numerics, checkpoints, tracker
-        self.tokens = corpus.tokens("train")
-        self.order = BatchOrder(len(self.tokens), spec.shape.context, spec.sequences_per_step, spec.seed)
-        self.held_out = HeldOutSet(corpus, spec.held_out_tokens, spec.shape.context)
-        self.reports = report_steps(spec.steps)
+        self.data, self.branches = data, frozenset(branches)
+        self.held_out = HeldOutSet(data.corpus, spec.held_out_tokens, spec.shape.context)
+        self.reports = report_steps(spec.steps, {spec.branch_step, *self.branches})
         self.evaluations = evaluation_steps(spec.steps, evaluations)
         # A forward pass is a third of a step's compute.
         affordable = 3 * EVALUATION_SHARE * spec.tokens / max(1, len(self.evaluations)) / spec.shape.context
@@ -136,10 +129,8 @@ class _Run:
         torch.manual_seed(spec.seed)
         most_unread = max(np.diff([0, *self.reports]).tolist())
         self.state = TrainingState(spec, numerics, most_unread)
-        self._resume()
-        self.step = TrainingStep(self.state.model, self.state.optimizer, numerics, spec.optimizer.gradient_clip)
         self.part_started = self.last_saved = self.last_progress = time.monotonic()
-        self.wall_before = self.state.progress.wall_seconds
+        self.wall_before = 0.0
 
     def train(self, should_stop: Callable[[], bool], checkpoint_seconds: float) -> str:
         """Steps, with reports, evaluations and checkpoints between them; returns how it ended."""
@@ -153,11 +144,13 @@ class _Run:
                 started = time.monotonic()
                 self.train_step(step)
                 self._time(started, count=step > first)
-                step += 1
+                step = self.state.progress.step
                 if step in reports:
                     self._report(step)
                 if step in evaluations:
                     self._evaluate(step)
+                if step in self.branches:
+                    self.checkpoints.save_for_branches(step, self.state.dump())
                 if time.monotonic() - self.last_saved >= checkpoint_seconds:
                     self._save()
                 self._show_progress()
@@ -168,9 +161,25 @@ class _Run:
         return "finished"
 
     def train_step(self, step: int) -> None:
-        x_BT, y_BT = (torch.from_numpy(a).to(self.numerics.device) for a in self.order.batch(self.tokens, step))
-        loss, norm = self.step(x_BT, y_BT, learning_rate(self.spec, step))
-        self.state.advance(loss, norm)
+        """One step of the run; under the policy to rewind, perhaps one back behind the last snapshot."""
+        state, policy = self.state, self.spec.spikes
+        rewinds = policy.action == "rewind"
+        if rewinds and step % policy.window == 0:
+            state.take_snapshot()
+        batch = self.data.batch(step, passed_over=state.progress.passed_over)
+        x_BT, y_BT = (torch.from_numpy(a).to(self.numerics.device) for a in batch)
+        loss, norm, spike = state.step(x_BT, y_BT, learning_rate(self.spec, step))
+        state.advance(loss, norm, spike)
+        if rewinds and bool(spike):
+            self._rewind()
+
+    def _rewind(self) -> None:
+        self._check()
+        spike = self.state.progress.step
+        if self.state.progress.rewinds >= MOST_REWINDS:
+            raise _Diverged(f"step {spike} is a spike, after {MOST_REWINDS} rewinds")
+        self.state.rewind()
+        self.tracker.note(f"spike at step {spike}: back to step {self.state.progress.step} and on with later data")
 
     def result(self, status: str) -> RunResult:
         """Measure the weights if the run is finished, and say how it ended."""
@@ -201,21 +210,27 @@ class _Run:
                 "wall_seconds": self._wall_seconds(),
                 "tokens_per_second": progress.timed_tokens / max(progress.timed_seconds, 1e-9),
                 "resumed": progress.resumed,
+                "first_step": progress.first_step,
+                "spikes": progress.spikes,
+                "rewinds": progress.rewinds,
                 **measured,
             }
         )
 
     # Between steps
 
-    def _resume(self) -> None:
-        """Go on from the newest checkpoint if there is one; a change of numerics is said and kept."""
+    def resume(self, trunk: CheckpointFolder | None) -> None:
+        """Go on from the newest checkpoint or else from the trunk's; a change of numerics is said and kept."""
         state, numerics = self.state, self.numerics
         saved = self.checkpoints.newest(numerics.device)
         if saved is not None:
             state.restore(saved)
             state.note(resumed=state.progress.resumed + 1)
             self.tracker.note(f"resumed at step {state.progress.step} of {self.spec.steps}")
+        elif trunk is not None:
+            self._leave(trunk)
         before = state.progress
+        self.wall_before = before.wall_seconds
         if not before.numerics_keys or before.numerics_keys[-1] != numerics.key:
             if before.numerics_keys:
                 self.tracker.note(
@@ -227,6 +242,20 @@ class _Run:
                 numerics_labels=(*before.numerics_labels, numerics.label),
             )
 
+    def _leave(self, trunk: CheckpointFolder) -> None:
+        """Start where the run leaves its trunk, or at the last step before that of which a checkpoint was kept."""
+        wanted = self.spec.branch_step
+        saved = trunk.for_branch(wanted, self.numerics.device)
+        if saved is None:
+            self.tracker.note(f"warning: no checkpoint of the trunk up to step {wanted}: trained from the start")
+            return
+        self.state.branch_from(saved)
+        found = self.state.progress.step
+        if found == wanted:
+            self.tracker.note(f"left its trunk at step {found} of {self.spec.steps}")
+        else:
+            self.tracker.note(f"warning: the trunk's checkpoint of step {wanted} is missing: left it at step {found}")
+
     def _check(self) -> None:
         bad_step = self.state.first_bad_step()
         if bad_step is not None:
@@ -235,9 +264,12 @@ class _Run:
 
     def _report(self, step: int) -> None:
         self._check()
-        loss, norm = self.state.read()
-        rate = learning_rate(self.spec, step - 1)
-        self._metrics(step, train_loss=loss, gradient_norm=norm, learning_rate=rate)
+        seen = len(self.state.progress.spikes)
+        means = self.state.read()
+        self._metrics(step, **means, learning_rate=learning_rate(self.spec, step - 1))
+        for spike in self.state.progress.spikes[seen:]:
+            done = "left out" if self.spec.spikes.action == "skip" else "taken"
+            self.tracker.note(f"spike at step {spike}: its update was {done}")
 
     def _evaluate(self, step: int) -> None:
         nats_WT = self.held_out.token_nats(self.state.model, self.quick_windows, precision=self.numerics.precision)

@@ -154,7 +154,7 @@ class Llama(LanguageModel):
         cos_TE, sin_TE = self.cos_TE[:T], self.sin_TE[:T]
         x_BTD = self.embed_tokens(x_BT)
         for layer in self.layers:
-            x_BTD = layer(x_BTD, cos_TE, sin_TE)
+            x_BTD = self.through(layer, x_BTD, cos_TE, sin_TE)
         return self._last(x_BTD)
 
     def _last(self, x_BTD: Tensor) -> Tensor:

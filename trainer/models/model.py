@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from scaling.run_spec import Parametrisation
 from scaling.shape import ModelShape
@@ -29,6 +30,8 @@ class LanguageModel(nn.Module):
 
     residual_writers: tuple[str, ...] = ()
     """Ends of the names of matrices that write into the residual stream."""
+    recompute: bool = False
+    """Activations inside a layer are forgotten and computed again in the backward pass (Chen et al. 1604.06174)."""
 
     def __init__(self, shape: ModelShape, parametrisation: Parametrisation | None = None) -> None:
         super().__init__()
@@ -78,6 +81,14 @@ class LanguageModel(nn.Module):
         raise NotImplementedError
 
     # What is the same for all
+
+    def through(self, layer: nn.Module, *inputs: Tensor) -> Tensor:
+        """``layer`` of ``inputs``; every layer of :meth:`hidden` is called by this."""
+        if self.recompute and torch.is_grad_enabled():
+            out: Tensor = checkpoint(layer, *inputs, use_reentrant=False)
+        else:
+            out = layer(*inputs)
+        return out
 
     @torch.no_grad()
     def initialise(self, seed: int) -> None:
