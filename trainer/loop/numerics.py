@@ -19,10 +19,13 @@ from pydantic import Field
 from scaling.errors import UserError
 from scaling.record import Record, content_hash
 
-__all__ = ["Numerics", "Parallel", "Precision", "cxx_compiler_available", "processor_name"]
+__all__ = ["AUTOCAST", "Numerics", "Parallel", "Precision", "cxx_compiler_available", "processor_name"]
 
 Precision = Literal["fp32", "bf16", "fp16"]
 Parallel = Literal["none", "ddp", "fsdp"]
+
+AUTOCAST: dict[str, torch.dtype] = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+"""What matrix products are computed in."""
 
 
 def _this_processor() -> str:

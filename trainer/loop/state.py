@@ -42,6 +42,8 @@ class Progress(Record):
     """Tokens and seconds of training steps alone; a part's first step, in which kernels are built, is left out."""
     wall_seconds: float = 0.0
     resumed: int = 0
+    micro_batch_sequences: int | None = None
+    """What memory was found to hold, if that was less than asked for."""
     numerics_keys: tuple[str, ...] = ()
     numerics_labels: tuple[str, ...] = ()
 

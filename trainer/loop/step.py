@@ -10,14 +10,17 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from trainer.loop.numerics import Numerics
+from scaling.errors import UserError
+from trainer.loop.numerics import AUTOCAST, Numerics
 from trainer.loop.optimizer import Optimizer, clip_gradients
 from trainer.loop.spikes import SpikeWatch
 from trainer.models.model import LanguageModel
 
-__all__ = ["TrainingStep", "rows_of_micro_batch"]
+__all__ = ["OutOfMemory", "TrainingStep", "rows_of_micro_batch"]
 
-_AUTOCAST = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+
+class OutOfMemory(UserError):
+    """Not even one sequence at a time can be trained on here."""
 
 
 class TrainingStep:
@@ -58,11 +61,33 @@ class TrainingStep:
         return loss, norm, spike
 
     def accumulate(self, x_BT: Tensor, y_BT: Tensor) -> Tensor:
-        """Add the gradient of the batch's mean loss to the parameters', a micro-batch at a time; returns the loss."""
-        rows = rows_of_micro_batch(len(x_BT), self.micro_batch_sequences)
+        """Add the gradient of the batch's mean loss to the parameters', a micro-batch at a time; returns the loss.
+
+        Out of memory, it starts again with half the micro-batch, down to one sequence: ``micro_batch_sequences``
+        then says so.
+        """
+        while True:
+            rows = rows_of_micro_batch(len(x_BT), self.micro_batch_sequences)
+            try:
+                return self._accumulate(x_BT, y_BT, rows)
+            except (RuntimeError, MemoryError) as error:
+                if not _is_out_of_memory(error):
+                    raise
+                if rows == 1:
+                    raise OutOfMemory(
+                        f"one sequence of {x_BT.shape[1]} tokens does not fit into memory: take recomputed activations "
+                        "(recompute), a shorter context or a smaller model"
+                    ) from error
+            for parameter in self._parameters:
+                parameter.grad = None
+            if self._device == "cuda":
+                torch.cuda.empty_cache()
+            self.micro_batch_sequences = rows_of_micro_batch(len(x_BT), rows // 2)
+
+    def _accumulate(self, x_BT: Tensor, y_BT: Tensor, rows: int) -> Tensor:
         loss = torch.zeros((), device=self._device)
         for x_bT, y_bT in zip(torch.split(x_BT, rows), torch.split(y_BT, rows), strict=True):
-            with torch.autocast(self._device, _AUTOCAST[self._precision], enabled=self._precision != "fp32"):
+            with torch.autocast(self._device, AUTOCAST[self._precision], enabled=self._precision != "fp32"):
                 share_of_loss = self._model.loss(x_bT, y_bT, hidden=self._hidden) * (rows / len(x_BT))
             torch.autograd.backward(self.scaler.scale(share_of_loss))
             loss += share_of_loss.detach()
@@ -73,6 +98,11 @@ def rows_of_micro_batch(sequences: int, wanted: int | None) -> int:
     """The most sequences a micro-batch may hold, ``wanted`` at most, so that all micro-batches have one shape."""
     most = min(wanted or sequences, sequences)
     return next(rows for rows in range(most, 0, -1) if sequences % rows == 0)
+
+
+def _is_out_of_memory(error: BaseException) -> bool:
+    """A CPU's allocator has no exception of its own."""
+    return isinstance(error, (torch.OutOfMemoryError, MemoryError)) or "can't allocate memory" in str(error)
 
 
 def _compiled(function: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:

@@ -169,6 +169,8 @@ class _Run:
         batch = self.data.batch(step, passed_over=state.progress.passed_over)
         x_BT, y_BT = (torch.from_numpy(a).to(self.numerics.device) for a in batch)
         loss, norm, spike = state.step(x_BT, y_BT, learning_rate(self.spec, step))
+        if state.step.micro_batch_sequences != self.numerics.micro_batch_sequences:
+            self._record_smaller_micro_batch()
         state.advance(loss, norm, spike)
         if rewinds and bool(spike):
             self._rewind()
@@ -229,18 +231,35 @@ class _Run:
             self.tracker.note(f"resumed at step {state.progress.step} of {self.spec.steps}")
         elif trunk is not None:
             self._leave(trunk)
-        before = state.progress
-        self.wall_before = before.wall_seconds
-        if not before.numerics_keys or before.numerics_keys[-1] != numerics.key:
-            if before.numerics_keys:
-                self.tracker.note(
-                    f"warning: numerics changed at step {before.step} from {before.numerics_labels[-1]} to "
-                    f"{numerics.label} on {numerics.processor}: this run can't be repeated to the bit"
-                )
-            state.note(
-                numerics_keys=(*before.numerics_keys, numerics.key),
-                numerics_labels=(*before.numerics_labels, numerics.label),
+        self.wall_before = state.progress.wall_seconds
+        found_to_fit = state.progress.micro_batch_sequences
+        if found_to_fit is not None:
+            state.step.micro_batch_sequences = min(found_to_fit, state.step.micro_batch_sequences or found_to_fit)
+        self._record_numerics()
+
+    def _record_numerics(self) -> None:
+        """Keep under which numerics the run goes on; a change in the middle is said."""
+        rows, before = self.state.step.micro_batch_sequences, self.state.progress
+        self.numerics = numerics = self.numerics.model_copy(update={"micro_batch_sequences": rows})
+        if before.numerics_keys and before.numerics_keys[-1] == numerics.key:
+            return
+        # What ran until the first step only found out what fits.
+        ran = len(before.numerics_keys) if before.step else 0
+        if ran:
+            self.tracker.note(
+                f"warning: numerics changed at step {before.step} from {before.numerics_labels[-1]} to "
+                f"{numerics.label} on {numerics.processor}: this run can't be repeated to the bit"
             )
+        self.state.note(
+            numerics_keys=(*before.numerics_keys[:ran], numerics.key),
+            numerics_labels=(*before.numerics_labels[:ran], numerics.label),
+        )
+
+    def _record_smaller_micro_batch(self) -> None:
+        rows = self.state.step.micro_batch_sequences
+        self.tracker.note(f"out of memory: on with micro-batches of {rows} sequences, the same batch")
+        self.state.note(micro_batch_sequences=rows)
+        self._record_numerics()
 
     def _leave(self, trunk: CheckpointFolder) -> None:
         """Start where the run leaves its trunk, or at the last step before that of which a checkpoint was kept."""
