@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
+from scaling.errors import UserError
 from scaling.record import Record, content_hash
 from scaling.shape import ModelShape
 
@@ -152,6 +153,18 @@ class RunSpec(Record):
     data_key: str = Field(description="fingerprint of the tokenised corpus (trainer.data)")
     tokenizer_key: str = Field(description="SHA-256 of the tokenizer's file")
     held_out_tokens: int = Field(ge=1, description="size of the fixed held-out token set that the loss is measured on")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _of_this_schema(cls, data: Any) -> Any:
+        """:class:`UserError` for a specification whose fields meant something else: its key would name another run."""
+        found = data.get("schema_version", SCHEMA_VERSION) if isinstance(data, dict) else SCHEMA_VERSION
+        if found != SCHEMA_VERSION:
+            raise UserError(
+                f"a run specification of schema_version {found} is from another version of this program, which reads "
+                f"{SCHEMA_VERSION}: give the study another name or workspace, or go on with the version that began it"
+            )
+        return data
 
     @model_validator(mode="after")
     def _whole_steps(self) -> RunSpec:
