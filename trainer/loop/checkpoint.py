@@ -96,9 +96,14 @@ class CheckpointFolder:
         for _, path in self._steps()[count:]:
             path.unlink(missing_ok=True)
 
-    def newest(self, device: str = "cpu") -> dict[str, Any] | None:
-        """The newest checkpoint that is whole, or None; damaged ones are removed after saying so."""
-        return self._first_whole(self._steps(), device)
+    def newest_step(self) -> int:
+        """The step of the newest checkpoint, 0 if there is none."""
+        return max((step for step, _ in self._steps()), default=0)
+
+    def newest(self, device: str = "cpu", at_most: int | None = None) -> dict[str, Any] | None:
+        """The newest checkpoint, of step ``at_most`` or before, that is whole, or None; damaged ones are removed after
+        saying so."""
+        return self._first_whole([(at, path) for at, path in self._steps() if at_most is None or at <= at_most], device)
 
     def for_branch(self, step: int, device: str = "cpu") -> dict[str, Any] | None:
         """The checkpoint kept for branches at ``step``, or the last whole one before it, or None."""

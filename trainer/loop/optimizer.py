@@ -84,6 +84,11 @@ class Optimizer:
             start += rows
         return views
 
+    def follow_parameters(self) -> None:
+        """Take new views after the parameters' memory was replaced."""
+        for parameter, rows, view in self._views:
+            view.data = parameter.detach()[rows]
+
     def step(self, rate: float) -> None:
         """Change the weights with the learning rate ``rate``, unless told to leave it out, and forget the gradients."""
         left_out = self._left_out()

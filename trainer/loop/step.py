@@ -51,6 +51,10 @@ class TrainingStep:
         """Change the weights; returns the batch's mean loss before that, nats a token, its gradient's norm, and
         whether the step is a spike."""
         loss = self.accumulate(x_BT, y_BT)
+        return loss, *self.update(loss, rate)
+
+    def update(self, loss: Tensor, rate: float) -> tuple[Tensor, Tensor]:
+        """Change the weights by the gradient that is there; returns its norm, and whether the step is a spike."""
         self.scaler.unscale_(self._optimizer)  # type: ignore[arg-type]
         norm = clip_gradients(self._parameters, self._clip)
         spike = self._spikes.look(loss, norm) if self._spikes else self._never
@@ -58,7 +62,7 @@ class TrainingStep:
             self._optimizer.skip = spike
         self.scaler.step(self._optimizer, rate)  # type: ignore[arg-type]
         self.scaler.update()
-        return loss, norm, spike
+        return norm, spike
 
     def accumulate(self, x_BT: Tensor, y_BT: Tensor) -> Tensor:
         """Add the gradient of the batch's mean loss to the parameters', a micro-batch at a time; returns the loss.

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from scaling import architectures
 from scaling.run_spec import RunSpec
@@ -76,15 +77,15 @@ def train(
     numerics.check_available()
     model_class(spec.shape.architecture)
     data = RunData(spec, corpus, annealing_corpus)
-    with _applied(numerics):
-        run = _Run(spec, data, numerics, CheckpointFolder(directory, tracker.note), tracker, evaluations, branches)
+    with applied(numerics):
+        run = Run(spec, data, numerics, CheckpointFolder(directory, tracker.note), tracker, evaluations, branches)
         run.resume(CheckpointFolder(trunk, tracker.note) if trunk else None)
         status = run.train(should_stop, checkpoint_seconds)
         return run.result(status)
 
 
 @contextmanager
-def _applied(numerics: Numerics) -> Iterator[None]:
+def applied(numerics: Numerics) -> Iterator[None]:
     """Threads and determinism of the process as ``numerics`` say, and as they were afterwards."""
     threads, deterministic = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
     fill = torch.utils.deterministic.fill_uninitialized_memory  # type: ignore[attr-defined]
@@ -101,11 +102,13 @@ def _applied(numerics: Numerics) -> Iterator[None]:
         torch.utils.deterministic.fill_uninitialized_memory = fill  # type: ignore[attr-defined]
 
 
-class _Diverged(Exception):
+class Diverged(Exception):
     """A loss or a gradient norm is not a finite number."""
 
 
-class _Run:
+class Run:
+    """One run between its steps; :func:`train` takes it to its end, ``trainer.loop.together`` several in step."""
+
     def __init__(
         self,
         spec: RunSpec,
@@ -119,67 +122,76 @@ class _Run:
         self.spec, self.numerics, self.checkpoints, self.tracker = spec, numerics, checkpoints, tracker
         self.data, self.branches = data, frozenset(branches)
         self.held_out = HeldOutSet(data.corpus, spec.held_out_tokens, spec.shape.context)
-        self.reports = report_steps(spec.steps, {spec.branch_step, *self.branches})
-        self.evaluations = evaluation_steps(spec.steps, evaluations)
+        reports = report_steps(spec.steps, {spec.branch_step, *self.branches})
+        self.reports, self.evaluations = set(reports), set(evaluation_steps(spec.steps, evaluations))
         # A forward pass is a third of a step's compute.
         affordable = 3 * EVALUATION_SHARE * spec.tokens / max(1, len(self.evaluations)) / spec.shape.context
         self.quick_windows = self.held_out.subset(int(affordable))
         self.flops_per_token = architectures.get(spec.shape.architecture).training_flops_per_token(spec.shape)
 
         torch.manual_seed(spec.seed)
-        most_unread = max(np.diff([0, *self.reports]).tolist())
+        most_unread = max(np.diff([0, *reports]).tolist())
         self.state = TrainingState(spec, numerics, most_unread)
         self.part_started = self.last_saved = self.last_progress = time.monotonic()
         self.wall_before = 0.0
 
     def train(self, should_stop: Callable[[], bool], checkpoint_seconds: float) -> str:
         """Steps, with reports, evaluations and checkpoints between them; returns how it ended."""
-        reports, evaluations = set(self.reports), set(self.evaluations)
         first = self.state.progress.step
         try:
             while (step := self.state.progress.step) < self.spec.steps:
                 if should_stop():
-                    self._save()
+                    self.save()
                     return "interrupted"
                 started = time.monotonic()
-                self.train_step(step)
-                self._time(started, count=step > first)
-                step = self.state.progress.step
-                if step in reports:
-                    self._report(step)
-                if step in evaluations:
-                    self._evaluate(step)
-                if step in self.branches:
-                    self.checkpoints.save_for_branches(step, self.state.dump())
-                if time.monotonic() - self.last_saved >= checkpoint_seconds:
-                    self._save()
-                self._show_progress()
-            self._save()
-        except _Diverged as error:
+                x_BT, y_BT = self.next_batch()
+                self.finish_step(self.state.step.accumulate(x_BT, y_BT))
+                self.count_time(time.monotonic() - started, kernels_built=step > first)
+                self.between_steps(checkpoint_seconds)
+            self.save()
+        except Diverged as error:
             self.tracker.note(f"diverged: {error}")
             return "diverged"
         return "finished"
 
-    def train_step(self, step: int) -> None:
-        """One step of the run; under the policy to rewind, perhaps one back behind the last snapshot."""
-        state, policy = self.state, self.spec.spikes
-        rewinds = policy.action == "rewind"
-        if rewinds and step % policy.window == 0:
-            state.take_snapshot()
-        batch = self.data.batch(step, passed_over=state.progress.passed_over)
+    def next_batch(self) -> tuple[Tensor, Tensor]:
+        """Inputs and targets (B, T) of the step to take."""
+        progress, policy = self.state.progress, self.spec.spikes
+        if policy.action == "rewind" and progress.step % policy.window == 0:
+            self.state.take_snapshot()
+        batch = self.data.batch(progress.step, passed_over=progress.passed_over)
         x_BT, y_BT = (torch.from_numpy(a).to(self.numerics.device) for a in batch)
-        loss, norm, spike = state.step(x_BT, y_BT, learning_rate(self.spec, step))
+        return x_BT, y_BT
+
+    def finish_step(self, loss: Tensor) -> None:
+        """Change the weights, whose gradients are there, and count the step; under the policy to rewind, perhaps back
+        behind the last snapshot."""
+        state = self.state
         if state.step.micro_batch_sequences != self.numerics.micro_batch_sequences:
             self._record_smaller_micro_batch()
+        norm, spike = state.step.update(loss, learning_rate(self.spec, state.progress.step))
         state.advance(loss, norm, spike)
-        if rewinds and bool(spike):
+        if self.spec.spikes.action == "rewind" and bool(spike):
             self._rewind()
+
+    def between_steps(self, checkpoint_seconds: float) -> None:
+        """Reports, evaluations and checkpoints that are due after the last step."""
+        step = self.state.progress.step
+        if step in self.reports:
+            self._report(step)
+        if step in self.evaluations:
+            self._evaluate(step)
+        if step in self.branches:
+            self.checkpoints.save_for_branches(step, self.state.dump())
+        if time.monotonic() - self.last_saved >= checkpoint_seconds:
+            self.save()
+        self._show_progress()
 
     def _rewind(self) -> None:
         self._check()
         spike = self.state.progress.step
         if self.state.progress.rewinds >= MOST_REWINDS:
-            raise _Diverged(f"step {spike} is a spike, after {MOST_REWINDS} rewinds")
+            raise Diverged(f"step {spike} is a spike, after {MOST_REWINDS} rewinds")
         self.state.rewind()
         self.tracker.note(f"spike at step {spike}: back to step {self.state.progress.step} and on with later data")
 
@@ -221,10 +233,11 @@ class _Run:
 
     # Between steps
 
-    def resume(self, trunk: CheckpointFolder | None) -> None:
-        """Go on from the newest checkpoint or else from the trunk's; a change of numerics is said and kept."""
+    def resume(self, trunk: CheckpointFolder | None, at_most: int | None = None) -> None:
+        """Go on from the newest checkpoint, of step ``at_most`` or before, or else from the trunk's; a change of
+        numerics is said and kept."""
         state, numerics = self.state, self.numerics
-        saved = self.checkpoints.newest(numerics.device)
+        saved = self.checkpoints.newest(numerics.device, at_most)
         if saved is not None:
             state.restore(saved)
             state.note(resumed=state.progress.resumed + 1)
@@ -279,7 +292,7 @@ class _Run:
         bad_step = self.state.first_bad_step()
         if bad_step is not None:
             self.state.note(step=bad_step)
-            raise _Diverged(f"the loss or the gradient of step {bad_step} is not a finite number")
+            raise Diverged(f"the loss or the gradient of step {bad_step} is not a finite number")
 
     def _report(self, step: int) -> None:
         self._check()
@@ -300,7 +313,7 @@ class _Run:
         tokens = step * self.spec.global_batch_tokens
         self.tracker.metrics(step, tokens, float(tokens) * self.flops_per_token, values)
 
-    def _save(self) -> None:
+    def save(self) -> None:
         self._check()
         self.tracker.flush()
         self.state.note(wall_seconds=self._wall_seconds())
@@ -316,13 +329,13 @@ class _Run:
         rate = progress.timed_tokens / max(progress.timed_seconds, 1e-9)
         self.tracker.progress(progress.step, progress.step * self.spec.global_batch_tokens, rate, self.state.last_loss)
 
-    def _time(self, started: float, *, count: bool) -> None:
-        """Count the step's tokens and seconds, but not those of a part's first step, in which kernels are built."""
-        if count:
+    def count_time(self, seconds: float, *, kernels_built: bool) -> None:
+        """Count a step's tokens and seconds, but not those of a part's first step, in which kernels are built."""
+        if kernels_built:
             progress = self.state.progress
             self.state.note(
                 timed_tokens=progress.timed_tokens + self.spec.global_batch_tokens,
-                timed_seconds=progress.timed_seconds + time.monotonic() - started,
+                timed_seconds=progress.timed_seconds + seconds,
             )
 
     def _wall_seconds(self) -> float:
