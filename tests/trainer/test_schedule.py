@@ -28,22 +28,34 @@ def test_the_1_sqrt_cooldown_follows_haegele() -> None:
     assert schedule_factor(schedule, 1000, 1000) == 0.0
 
 
+def test_a_cosine_falls_to_its_floor_along_half_a_cosine() -> None:
+    schedule = ScheduleSpec(kind="cosine", warmup_tokens=200, floor=0.1)
+    factors = [schedule_factor(schedule, tokens, 1000) for tokens in (0, 100, 200, 400, 600, 1000)]
+    quarter = 0.1 + 0.9 * (1 + 0.5**0.5) / 2
+    assert factors == pytest.approx([0, 0.5, 1, quarter, 0.55, 0.1])
+
+
 @given(
     st.integers(0, 500),
     st.integers(0, 500),
-    st.sampled_from(["linear", "1-sqrt"]),
+    st.sampled_from(["linear", "1-sqrt", "cosine"]),
+    st.floats(0, 1),
     st.lists(st.floats(0, 1000), min_size=2, max_size=30),
 )
-def test_rises_before_and_falls_after_the_stable_phase(warmup: int, cooldown: int, shape: str, at: list[float]) -> None:
-    schedule = ScheduleSpec.model_validate(
-        {"warmup_tokens": warmup, "cooldown_tokens": cooldown, "cooldown_shape": shape}
-    )
+def test_rises_before_and_falls_after_the_stable_phase(
+    warmup: int, cooldown: int, shape: str, floor: float, at: list[float]
+) -> None:
+    falls = {"kind": "cosine"} if shape == "cosine" else {"cooldown_tokens": cooldown, "cooldown_shape": shape}
+    schedule = ScheduleSpec.model_validate({"warmup_tokens": warmup, "floor": floor, **falls})
     factors = {tokens: schedule_factor(schedule, tokens, 1000) for tokens in sorted(at)}
     assert all(0 <= factor <= 1 for factor in factors.values())
-    rising = [factor for tokens, factor in factors.items() if tokens <= 1000 - cooldown]
+    top = warmup if shape == "cosine" else 1000 - cooldown
+    rising = [factor for tokens, factor in factors.items() if tokens <= top]
     falling = [factor for tokens, factor in factors.items() if tokens >= warmup]
     assert rising == sorted(rising)
     assert falling == sorted(falling, reverse=True)
+    assert all(factor >= floor for factor in falling) or schedule.floor == 0
+    assert schedule_factor(schedule, 1000, 1000) == pytest.approx(1.0 if falls.get("cooldown_tokens") == 0 else floor)
 
 
 def test_no_step_is_spent_at_rate_zero(tiny_spec: Callable[..., RunSpec]) -> None:
