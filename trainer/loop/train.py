@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
@@ -90,10 +91,12 @@ def applied(numerics: Numerics) -> Iterator[None]:
     threads, deterministic = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
     fill = torch.utils.deterministic.fill_uninitialized_memory  # type: ignore[attr-defined]
     torch.set_num_threads(numerics.threads)
-    if numerics.device == "cpu":
-        torch.use_deterministic_algorithms(True)
-        # Filling fresh memory would cost a tenth of the step and only hides reads that no kernel of ours makes.
-        torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
+    if numerics.device == "cuda":
+        # cuBLAS sums in one order only with a workspace of its own, read when its first product is taken.
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    torch.use_deterministic_algorithms(True)
+    # Filling fresh memory would cost a tenth of the step and only hides reads that no kernel of ours makes.
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     try:
         yield
     finally:
