@@ -43,7 +43,9 @@ def request_flops(shape: ModelShape, prompt: int, completion: int) -> float:
 
 
 def kv_cache_bytes(shape: ModelShape, tokens: int, bytes_per_value: float = 2.0) -> float:
-    """Memory of the keys and values of ``tokens``: what grouped queries are for."""
+    """Memory of the keys and values of ``tokens``: what grouped queries are for. None if there is a state instead."""
+    if not forward_flops(shape, 1).scores:
+        return 0.0
     return 2.0 * shape.layers * shape.kv_heads * shape.head_width * tokens * bytes_per_value
 
 
@@ -51,7 +53,8 @@ def _between(shape: ModelShape, first: int, last: int, heads: int) -> float:
     """Positions first + 1 to last, with the head at ``heads`` of them."""
     one = forward_flops(shape, 1)
     count, attended = last - first, (last * (last + 1) - first * (first + 1)) // 2
-    return float(count * (one.projections + one.feed_forward + one.router) + attended * one.scores + heads * one.head)
+    every_token = one.total - one.scores - one.head
+    return float(count * every_token + attended * one.scores + heads * one.head)
 
 
 def _within(shape: ModelShape, name: str, tokens: int) -> None:

@@ -27,17 +27,20 @@ class ForwardFlops(Record):
     none."""
 
     projections: int
-    """Into queries, keys and values, and out of attention; grouped queries save in keys and values."""
-    scores: int
+    """Into queries, keys and values, and out of attention; into a recurrent block and out of it. Grouped queries save
+    in keys and values."""
+    scores: int = 0
     """Queries against the keys of every token attended to, and the mix of their values."""
-    feed_forward: int
+    recurrence: int = 0
+    """From a state to the next and out of it; none in a transformer."""
+    feed_forward: int = 0
     router: int = 0
     """Choosing experts; none in a dense model."""
     head: int
 
     @property
     def total(self) -> int:
-        return self.projections + self.scores + self.feed_forward + self.router + self.head
+        return self.projections + self.scores + self.recurrence + self.feed_forward + self.router + self.head
 
 
 class ModelShape(Record):
@@ -60,6 +63,13 @@ class ModelShape(Record):
             raise ValueError(f"width {self.width} is not a multiple of heads {self.heads}")
         if self.heads % self.kv_heads:
             raise ValueError(f"heads {self.heads} is not a multiple of kv_heads {self.kv_heads}")
+        return self
+
+    @model_validator(mode="after")
+    def _its_architecture_has_it(self) -> ModelShape:
+        from scaling import architectures  # they are made of this
+
+        architectures.check(self)
         return self
 
     @property

@@ -13,6 +13,7 @@ from typing import Any, Protocol
 import pandas as pd
 import yaml
 
+from scaling.design.isoflop import DesignPoint
 from scaling.errors import UserError
 from scaling.fit import Fit
 from scaling.fits.together import fit_table
@@ -188,7 +189,7 @@ class Conductor:
                         self.study.seed,
                     ),
                     stage="sweep",
-                    label=_label(p.point.params.total, p.point.tokens),
+                    label=_label(p.point),
                     budget_flops=p.point.budget,
                 )
                 for p in plan.sweep
@@ -253,7 +254,7 @@ class Conductor:
                     self.study.seed + replicate,
                 ),
                 stage="hold-out",
-                label=f"hold-out {_label(point.params.total, point.tokens)} #{replicate}",
+                label=f"hold-out {_label(point)} #{replicate}",
                 budget_flops=point.budget,
             )
             for replicate in range(plan.replicates)
@@ -350,8 +351,8 @@ class Conductor:
         write_whole(self.folder / name, content)
 
 
-def _label(params: float, tokens: float) -> str:
-    return f"llama {format_count(params)} · {format_count(tokens)} tokens"
+def _label(point: DesignPoint) -> str:
+    return f"{point.shape.architecture} {format_count(point.params.total)} · {format_count(point.tokens)} tokens"
 
 
 def _difference(before: Any, after: Any, field: str = "") -> str:

@@ -9,17 +9,20 @@ from __future__ import annotations
 from importlib.metadata import entry_points
 from typing import Protocol
 
-from scaling.architectures import llama
+from scaling.architectures import gpt2, llama
 from scaling.errors import UserError
 from scaling.shape import ForwardFlops, ModelShape, ParameterCounts
 
-__all__ = ["Architecture", "get", "total_params", "training_flops"]
+__all__ = ["Architecture", "check", "get", "total_params", "training_flops"]
 
-_BUILT_IN: dict[str, Architecture] = {"llama": llama}
+_BUILT_IN: dict[str, Architecture] = {"llama": llama, "gpt2": gpt2}
 
 
 class Architecture(Protocol):
     """What the planner and the accounts need to know of an architecture."""
+
+    def check(self, shape: ModelShape) -> None:
+        """``ValueError`` with the field and its value where no model can have ``shape``."""
 
     def shape_for(self, params_total: float, *, vocabulary: int, context: int, tied: bool = True) -> ModelShape:
         """The shape whose total parameters come nearest to ``params_total``: one dial, everything else derived."""
@@ -28,7 +31,7 @@ class Architecture(Protocol):
         """Exact parameters under the three conventions."""
 
     def forward_flops(self, shape: ModelShape, attended: int) -> ForwardFlops:
-        """Exact FLOPs of one token's forward pass by part, while it attends to ``attended`` tokens."""
+        """Exact FLOPs of one token's forward pass by part, while it attends to ``attended`` tokens as in decoding."""
 
     def training_flops_per_token(self, shape: ModelShape) -> int:
         """Exact FLOPs of one training token, forward and backward, at the shape's context."""
@@ -47,6 +50,12 @@ def get(name: str) -> Architecture:
         return loaded
     known = ", ".join(sorted([*_BUILT_IN, *outside]))
     raise UserError(f"architecture {name!r} is not known; choose one of: {known}")
+
+
+def check(shape: ModelShape) -> None:
+    """``ValueError`` if ``shape`` is none that its architecture can have; an outside package's are its own to check."""
+    if shape.architecture in _BUILT_IN:
+        _BUILT_IN[shape.architecture].check(shape)
 
 
 def total_params(shape: ModelShape) -> int:

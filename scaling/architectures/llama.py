@@ -12,6 +12,7 @@ from scaling.shape import ForwardFlops, ModelShape, ParameterCounts
 
 __all__ = [
     "attention_parameters_per_layer",
+    "check",
     "count_parameters",
     "forward_flops",
     "inference_flops_per_token",
@@ -21,6 +22,13 @@ __all__ = [
 
 _GROUPED_FROM_WIDTH = 4096
 _GROUPED_KV_HEADS = 8
+
+
+def check(shape: ModelShape) -> None:
+    if shape.head_width % 2:
+        raise ValueError(f"width {shape.width} over heads {shape.heads} is odd: rotary positions turn pairs")
+    if shape.state_width is not None:
+        raise ValueError(f"state_width {shape.state_width} is given, but llama has no state: leave it out")
 
 
 def attention_parameters_per_layer(shape: ModelShape) -> int:

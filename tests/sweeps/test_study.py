@@ -60,7 +60,7 @@ def test_example_in_the_repository_is_what_study_new_writes() -> None:
         ),
         ("  source: starter", "  source: /no/such/folder", "/no/such", ["corpus.source", "/no/such/folder"]),
         ("accelerator: h100", "accelerator: h1000", "h1000", ["question.accelerator", "'h1000'", "Did you mean H100?"]),
-        ("architecture: llama", "architecture: lama", "lama", ["model.architecture", "'lama'", "choose one of: llama"]),
+        ("architecture: llama", "architecture: lama", "lama", ["model.architecture", "'lama'", "choose one of: gpt2"]),
         ("vocabulary: 1024", "vocabulary: 12", "vocabulary: 12", ["corpus.vocabulary is 12", "at least 257"]),
         ("kind: isoflop", "kind: magic", "kind: magic", ["design.kind is 'magic'", "isoflop"]),
         ("name: quickstart", "name: ../evil", "name: ../evil", ["name is '../evil'", "letters"]),

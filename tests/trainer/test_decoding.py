@@ -10,12 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from scaling.run_spec import Parametrisation
-from scaling.shape import ModelShape
 from trainer.models import build
 
-SHAPES = {
-    "llama": ModelShape(layers=2, width=32, heads=4, kv_heads=2, ffn_width=48, vocabulary=50, context=12),
-}
+from .shapes import SHAPES
 
 
 @st.composite

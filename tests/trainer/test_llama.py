@@ -1,77 +1,15 @@
-"""The decoder against its arithmetic: parameters, FLOPs, causality, and the fused head against the plain one."""
+"""What is the Llama decoder's own: grouped queries and rotary positions; and the fused head against the plain one."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable
-
-import pytest
 import torch
 import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from torch.nn.attention import SDPBackend, sdpa_kernel
-from torch.utils.flop_counter import FlopCounterMode
 
-from scaling.architectures.llama import count_parameters, inference_flops_per_token, training_flops_per_token
 from scaling.shape import ModelShape
 from trainer.models.linear_cross_entropy import linear_cross_entropy, token_nats
 from trainer.models.llama import Llama, rotary_tables, rotate
-
-
-@st.composite
-def shapes(draw: Callable[..., int], grouped: bool = True) -> ModelShape:
-    kv_heads = draw(st.integers(1, 4))
-    heads = kv_heads * (draw(st.integers(1, 3)) if grouped else 1)
-    return ModelShape(
-        layers=draw(st.integers(1, 4)),
-        width=heads * 2 * draw(st.integers(4, 12)),
-        heads=heads,
-        kv_heads=kv_heads,
-        ffn_width=8 * draw(st.integers(1, 12)),
-        vocabulary=draw(st.integers(2, 300)),
-        context=draw(st.integers(2, 24)),
-        tied=draw(st.booleans()),
-    )
-
-
-@given(shapes())
-@settings(deadline=None, max_examples=40)
-def test_parameters_are_those_that_scaling_counts(shape: ModelShape) -> None:
-    with torch.device("meta"):
-        model = Llama(shape)
-    counted = count_parameters(shape)
-    assert sum(p.numel() for p in model.parameters()) == counted.total
-    outside = sum(p.numel() for n, p in model.named_parameters() if "embed_tokens" not in n and "lm_head" not in n)
-    assert outside == counted.nonembedding
-    assert outside + model.lm_head.weight.numel() == counted.with_head
-
-
-@given(shapes(grouped=False), st.integers(1, 3))
-@settings(deadline=None, max_examples=15)
-def test_flops_are_those_that_pytorch_counts(shape: ModelShape, sequences: int) -> None:
-    model = Llama(shape)
-    model.initialise(0)
-    x_BT = torch.zeros(sequences, shape.context, dtype=torch.int64)
-    # As plain products: PyTorch has no formula for the CPU's fused attention.
-    with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as forward:
-        model(x_BT)
-    with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as training:
-        model.loss(x_BT, x_BT).backward()
-    assert forward.get_total_flops() == inference_flops_per_token(shape) * x_BT.numel()
-    assert training.get_total_flops() == training_flops_per_token(shape) * x_BT.numel()
-
-
-@pytest.mark.parametrize("kv_heads", [1, 2, 4])
-def test_no_position_sees_what_follows_it(kv_heads: int) -> None:
-    shape = ModelShape(layers=2, width=32, heads=4, kv_heads=kv_heads, ffn_width=64, vocabulary=50, context=12)
-    model = Llama(shape)
-    model.initialise(3)
-    x_BT = torch.randint(50, (2, 12), generator=torch.Generator().manual_seed(0))
-    changed_BT = x_BT.clone()
-    changed_BT[:, 7:] = (changed_BT[:, 7:] + 1) % 50
-    torch.testing.assert_close(model(x_BT)[:, :7], model(changed_BT)[:, :7])
-    assert not torch.allclose(model(x_BT)[:, 7:], model(changed_BT)[:, 7:])
 
 
 def test_grouped_queries_equal_repeated_keys_and_values() -> None:
@@ -114,15 +52,3 @@ def test_fused_head_equals_plain_cross_entropy(tokens: int, width: int, vocabula
         torch.testing.assert_close(mine, theirs, atol=1e-5, rtol=1e-4)
     each_N = F.cross_entropy(h_ND @ w_VD.T, y_N, reduction="none")
     torch.testing.assert_close(token_nats(h_ND, w_VD, y_N), each_N.detach(), atol=1e-4, rtol=1e-5)
-
-
-def test_a_seed_fixes_the_weights_and_a_fresh_model_is_near_uniform() -> None:
-    shape = ModelShape(layers=3, width=64, heads=4, kv_heads=4, ffn_width=176, vocabulary=1000, context=32)
-    one, same, other = Llama(shape), Llama(shape), Llama(shape)
-    for model, seed in ((one, 5), (same, 5), (other, 6)):
-        model.initialise(seed)
-    assert all(torch.equal(a, b) for a, b in zip(one.parameters(), same.parameters(), strict=True))
-    assert not torch.equal(one.embed_tokens.weight, other.embed_tokens.weight)
-    generator = torch.Generator().manual_seed(0)
-    x_BT, y_BT = torch.randint(1000, (2, 16, 32), generator=generator)
-    assert math.log(1000) < one.loss(x_BT, y_BT).item() < math.log(1000) + 1.0

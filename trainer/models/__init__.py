@@ -19,7 +19,10 @@ if TYPE_CHECKING:
 
 __all__ = ["build", "model_class"]
 
-_BUILT_IN = {"llama": ("trainer.models.llama", "Llama")}
+_BUILT_IN = {
+    "llama": ("trainer.models.llama", "Llama"),
+    "gpt2": ("trainer.models.gpt2", "GPT2"),
+}
 
 
 def model_class(architecture: str) -> type[LanguageModel]:

@@ -1,0 +1,115 @@
+"""What the planner relies on in each architecture: a dial that hits its size, counts of published models, refusals."""
+
+from __future__ import annotations
+
+import itertools
+import math
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from scaling import architectures
+from scaling.design.isoflop import isoflop_design
+from scaling.serving import decode_flops, kv_cache_bytes, prefill_flops
+from scaling.shape import ModelShape
+
+NAMES = sorted(architectures._BUILT_IN)
+every_architecture = pytest.mark.parametrize("name", NAMES)
+
+GPT2 = ModelShape(
+    architecture="gpt2", layers=12, width=768, heads=12, kv_heads=12, ffn_width=3072, vocabulary=50257, context=1024
+)
+
+
+def tolerance(params: float) -> float:
+    """How far the dial may miss: a small model has few widths and depths to choose among."""
+    return 0.20 if params < 1e6 else 0.15 if params < 1e7 else 0.10
+
+
+@every_architecture
+@given(log_params=st.floats(5, 10), vocabulary=st.sampled_from([257, 1024]), context=st.sampled_from([64, 256]))
+def test_the_dial_hits_its_size(name: str, log_params: float, vocabulary: int, context: int) -> None:
+    params = 10**log_params
+    shape = architectures.get(name).shape_for(params, vocabulary=vocabulary, context=context)
+    assert architectures.total_params(shape) == pytest.approx(params, rel=tolerance(params))
+    assert (shape.architecture, shape.vocabulary, shape.context, shape.tied) == (name, vocabulary, context, True)
+
+
+@every_architecture
+def test_a_vocabulary_that_is_larger_than_the_model_is_refused(name: str) -> None:
+    with pytest.raises(ValueError, match="no shape with a vocabulary of 50000 comes near 1e\\+05 parameters"):
+        architectures.get(name).shape_for(1e5, vocabulary=50_000, context=128)
+
+
+@every_architecture
+@pytest.mark.parametrize("tied", [True, False])
+def test_conventions_differ_by_embedding_and_head_alone(name: str, tied: bool) -> None:
+    model = architectures.get(name)
+    counts = model.count_parameters(model.shape_for(1e6, vocabulary=1024, context=128, tied=tied))
+    shape = model.shape_for(1e6, vocabulary=1024, context=128, tied=tied)
+    embedding = shape.vocabulary * shape.width
+    positions = shape.context * shape.width if name == "gpt2" else 0
+    assert counts.with_head == counts.nonembedding + embedding
+    assert counts.total == counts.nonembedding + positions + embedding * (1 if tied else 2)
+
+
+@every_architecture
+def test_a_token_costs_two_flops_a_parameter_it_meets_and_three_times_that_in_training(name: str) -> None:
+    model = architectures.get(name)
+    shape = model.shape_for(3e7, vocabulary=1024, context=128)
+    forward = model.forward_flops(shape, 1)
+    assert (forward.total - forward.scores) / 2 == pytest.approx(model.count_parameters(shape).with_head, rel=0.03)
+    assert model.training_flops_per_token(shape) % 3 == 0
+    assert model.training_flops_per_token(shape) >= 3 * (forward.total - forward.scores)
+
+
+@every_architecture
+def test_a_prompt_costs_what_its_tokens_would_one_by_one(name: str) -> None:
+    shape = architectures.get(name).shape_for(1e6, vocabulary=1024, context=128)
+    head = architectures.get(name).forward_flops(shape, 1).head
+    assert prefill_flops(shape, 100) == sum(decode_flops(shape, at) for at in range(1, 101)) - 99 * head
+    assert (kv_cache_bytes(shape, 1) > 0) == (decode_flops(shape, 100) > decode_flops(shape, 1))
+
+
+@every_architecture
+def test_iso_flop_lines_spend_their_budget_on_sizes_that_grow(name: str) -> None:
+    design = isoflop_design(
+        budgets=[1e12, 3e12, 1e13], sizes_per_budget=5, architecture=name, vocabulary=1024, context=128, tied=True,
+        global_batch_tokens=512, tokens_per_param_centre=9, size_step=1.7,
+    )  # fmt: skip
+    assert len(design.points) == 15
+    for point in design.points:
+        assert point.flops == pytest.approx(point.budget, rel=0.02)
+        assert point.shape.architecture == name
+    sizes = [architectures.total_params(shape) for shape in design.shapes]
+    assert all(math.log(b / a) > 0.2 for a, b in itertools.pairwise(sizes))
+
+
+@pytest.mark.parametrize(
+    ("changes", "total"),
+    [
+        ({}, 124_439_808),
+        ({"layers": 24, "width": 1024, "heads": 16, "kv_heads": 16, "ffn_width": 4096}, 354_823_168),
+        ({"layers": 48, "width": 1600, "heads": 25, "kv_heads": 25, "ffn_width": 6400}, 1_557_611_200),
+    ],
+)
+def test_the_released_gpt2_models_are_counted_to_the_parameter(changes: dict[str, int], total: int) -> None:
+    assert architectures.total_params(ModelShape(**(GPT2.model_dump() | changes))) == total
+
+
+@pytest.mark.parametrize(
+    ("architecture", "changes", "message"),
+    [
+        ("llama", {"state_width": 16}, "state_width 16 is given, but llama has no state"),
+        ("llama", {"width": 36, "heads": 4, "kv_heads": 4}, "width 36 over heads 4 is odd"),
+        ("gpt2", {"state_width": 16}, "state_width 16 is given, but gpt2 has no state"),
+        ("gpt2", {"kv_heads": 2}, "kv_heads 2 is not heads 4"),
+    ],
+)
+def test_a_shape_that_its_architecture_can_not_have_is_refused(
+    architecture: str, changes: dict[str, int], message: str
+) -> None:
+    fine = architectures.get(architecture).shape_for(1e6, vocabulary=1024, context=128)
+    with pytest.raises(ValueError, match=message):
+        ModelShape(**(fine.model_dump() | changes))

@@ -1,0 +1,58 @@
+"""Small shapes of every architecture that can be trained, for tests of what holds for all of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from hypothesis import strategies as st
+from hypothesis.strategies import SearchStrategy
+
+from scaling.shape import ModelShape
+
+SHAPES = {
+    "llama": ModelShape(layers=2, width=32, heads=4, kv_heads=2, ffn_width=48, vocabulary=50, context=12),
+    "gpt2": ModelShape(
+        architecture="gpt2", layers=2, width=32, heads=4, kv_heads=4, ffn_width=48, vocabulary=50, context=12
+    ),
+}
+"""One of each, for tests that train or decode."""
+
+
+@st.composite
+def _llama(draw: Callable[..., int]) -> dict[str, int]:
+    kv_heads = draw(st.integers(1, 4))
+    heads = kv_heads * draw(st.integers(1, 3))
+    return {
+        "width": heads * 2 * draw(st.integers(4, 12)),
+        "heads": heads,
+        "kv_heads": kv_heads,
+        "ffn_width": 8 * draw(st.integers(1, 12)),
+    }
+
+
+@st.composite
+def _gpt2(draw: Callable[..., int]) -> dict[str, int]:
+    heads = draw(st.integers(1, 6))
+    return {
+        "width": heads * draw(st.integers(8, 20)),
+        "heads": heads,
+        "kv_heads": heads,
+        "ffn_width": draw(st.integers(8, 90)),
+    }
+
+
+_OWN: dict[str, SearchStrategy[dict[str, int]]] = {"llama": _llama(), "gpt2": _gpt2()}
+
+
+@st.composite
+def shapes(draw: Callable[..., Any], architecture: str) -> ModelShape:
+    """Any small shape of ``architecture``, square or not, tied or not."""
+    return ModelShape(
+        architecture=architecture,
+        layers=draw(st.integers(1, 4)),
+        vocabulary=draw(st.integers(2, 300)),
+        context=draw(st.integers(2, 24)),
+        tied=draw(st.booleans()),
+        **draw(_OWN[architecture]),
+    )
