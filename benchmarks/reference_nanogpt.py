@@ -1,7 +1,7 @@
 """nanoGPT's model and training step, written out anew from its published architecture, for comparison only.
 
-GPT-2 without biases, as karpathy/nanoGPT trains it: learned positions, LayerNorm before each block, GELU feed-forward of
-four widths, head tied to the embedding, loss through the full logits. On a CPU its README runs it eager in fp32
+GPT-2 without biases, as karpathy/nanoGPT trains it: learned positions, LayerNorm before each block, GELU feed-forward
+of four widths, head tied to the embedding, loss through the full logits. On a CPU its README runs it eager in fp32
 (``--device=cpu --compile=False --dropout=0.0``; ``ctx`` is a null context there), with gradients clipped to 1.0 and
 AdamW that is fused on CUDA alone.
 

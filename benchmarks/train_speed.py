@@ -12,7 +12,7 @@ fp32 master weights. Vocabulary 1,024 below 1M parameters and 4,096 from there o
   ``trainer.loop.calibration`` may choose among.
 - nanoGPT (``reference_nanogpt.py``) as its README runs it on a CPU (fp32, eager, AdamW not fused), and its best flags:
   the best of eager and compiled, fp32 and bf16 autocast.
-- transformers' ``LlamaForCausalLM`` with SDPA attention and ``torch.optim.AdamW``, eager fp32, and its best of the same.
+- transformers' ``LlamaForCausalLM`` with SDPA attention and ``torch.optim.AdamW``: eager fp32, and its best of those.
 
 Then: our fp32 share of the best square fp32 matrix product, FLOPs as ``scaling.architectures`` counts them, and seconds
 from process start to the end of the first step.
