@@ -48,6 +48,11 @@ class Workspace:
     def logs(self) -> Path:
         return self.root / "logs"
 
+    @property
+    def trained(self) -> Path:
+        """Runs of their own, which no study planned."""
+        return self.root / "trained"
+
     def run_folder(self, key: str) -> Path:
         return self.root / "runs" / key[:16]
 

@@ -137,7 +137,8 @@ def _complaint(first: Any, location: Field, kind_of_file: type[Record], example:
     if kind == "literal_error":
         return f"{field} is {given!r}: choose {context.get('expected')}"
     if kind == "value_error":
-        return f"{field} {context['error']}".lstrip()
+        problem = str(context["error"])
+        return problem if not field or problem.startswith(f"{field} ") else f"{field} {problem}"
     if kind == "string_pattern_mismatch":
         return f"{field} is {given!r}: use letters, digits, '.', '_' and '-', 64 at most, a letter or digit first"
     if kind in ("model_type", "dict_type", "model_attributes_type"):

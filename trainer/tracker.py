@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
-__all__ = ["MetricPoint", "NullTracker", "ProgressReport", "RecordingTracker", "Tracker"]
+__all__ = ["MetricPoint", "NullTracker", "ProgressReport", "RecordingTracker", "Tracker", "Trackers"]
 
 
 class Tracker(Protocol):
@@ -47,6 +47,29 @@ class NullTracker:
 
     def flush(self) -> None:
         return
+
+
+class Trackers:
+    """Several as one, told in the order given."""
+
+    def __init__(self, *trackers: Tracker) -> None:
+        self._trackers = trackers
+
+    def metrics(self, step: int, tokens: int, flops: float, values: Mapping[str, float]) -> None:
+        for tracker in self._trackers:
+            tracker.metrics(step, tokens, flops, values)
+
+    def progress(self, step: int, tokens: int, tokens_per_second: float, loss: float) -> None:
+        for tracker in self._trackers:
+            tracker.progress(step, tokens, tokens_per_second, loss)
+
+    def note(self, message: str) -> None:
+        for tracker in self._trackers:
+            tracker.note(message)
+
+    def flush(self) -> None:
+        for tracker in self._trackers:
+            tracker.flush()
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,22 @@ from pathlib import Path
 
 import typer
 
-from scaling.cli import allocate, fit, plan, predict, recommend, report, run, status, study, sweep, ui
+from scaling.cli import (
+    allocate,
+    export,
+    fit,
+    generate,
+    plan,
+    predict,
+    recommend,
+    report,
+    run,
+    status,
+    study,
+    sweep,
+    train,
+    ui,
+)
 from scaling.errors import UserError
 
 __all__ = ["app", "main"]
@@ -36,6 +51,9 @@ app.command("fit")(fit.fit)
 app.command("predict")(predict.predict)
 app.command("allocate")(allocate.allocate)
 app.command("recommend")(recommend.recommend)
+app.command("train")(train.train)
+app.command("generate")(generate.generate)
+app.command("export")(export.export)
 app.command("report")(report.report)
 app.command("ui")(ui.ui)
 

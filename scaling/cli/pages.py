@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from sweeps.ledger import RunRow
     from sweeps.plan import Plan
     from sweeps.study import Study
+    from trainer.loop.result import RunResult
 
 __all__ = [
     "corpus_sentence",
@@ -26,6 +27,7 @@ __all__ = [
     "plan_rows",
     "question_sentence",
     "result_page",
+    "run_page",
     "status_page",
     "status_record",
 ]
@@ -230,4 +232,26 @@ def result_page(result: StudyResult, report: Path, mlflow_command: str) -> str:
     lines.append(f"report         {shown(report)}")
     if mlflow_command:
         lines.append(f"MLflow         {mlflow_command}")
+    return "\n".join(lines)
+
+
+def run_page(folder: Path, result: RunResult) -> str:
+    """What ``scaling train`` ends with."""
+    from sweeps.workspace import shown
+
+    place = shown(folder.resolve())
+    took = (
+        f"{format_count(result.tokens)} tokens in {format_duration(result.wall_seconds)} "
+        f"({format_count(result.tokens_per_second)} tok/s, {result.numerics})"
+    )
+    if result.loss_nats is None:
+        return f"diverged after {result.steps:,} steps · {took}\nrun       {place}"
+    lines = [
+        f"loss {result.loss_nats:.4f} ± {result.loss_sem:.4f} nats a token · {result.bits_per_byte:.4f} bits a byte · "
+        f"{format_count(result.held_out_tokens or 0)} held-out tokens",
+        took,
+        f"run       {place}",
+        f'next      scaling generate {place} "Once upon a time"',
+        f"          scaling export {place} --format hf",
+    ]
     return "\n".join(lines)

@@ -1,0 +1,143 @@
+"""``scaling train``."""
+
+from __future__ import annotations
+
+import signal
+from enum import StrEnum
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from scaling.cli.options import JsonFlag, WorkspaceOption, print_json
+from scaling.errors import UserError
+
+if TYPE_CHECKING:
+    from trainer.loop.result import RunResult
+
+
+class Device(StrEnum):
+    auto = "auto"
+    cpu = "cpu"
+    cuda = "cuda"
+
+
+class PrecisionChoice(StrEnum):
+    auto = "auto"
+    fp32 = "fp32"
+    bf16 = "bf16"
+    fp16 = "fp16"
+
+
+def train(
+    spec: Annotated[
+        Path | None, typer.Argument(metavar="SPEC.yaml", help="One run, or a recommendation (`--template` shows how).")
+    ] = None,
+    corpus: Annotated[
+        str | None,
+        typer.Option(metavar="DIR|SOURCE", help="A tokenised corpus's folder, or other text."),
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="The run's folder; by default WORKSPACE/trained/NAME-KEY.")
+    ] = None,
+    workspace: WorkspaceOption = Path("workspace"),
+    device: Annotated[Device, typer.Option(help="auto: CUDA if there is a GPU.")] = Device.auto,
+    precision: Annotated[
+        PrecisionChoice, typer.Option(help="auto: by a calibration of a few seconds, kept for the next time.")
+    ] = PrecisionChoice.auto,
+    compiled: Annotated[
+        bool | None, typer.Option("--compile/--no-compile", help="By default by calibration, if the run is long.")
+    ] = None,
+    threads: Annotated[int | None, typer.Option(min=1, help="Of the CPU; one unless said otherwise.")] = None,
+    micro_batch: Annotated[
+        int | None, typer.Option(min=1, metavar="N", help="Sequences in memory at once; all of a step by default.")
+    ] = None,
+    template: Annotated[bool, typer.Option("--template", help="Print a file with every key explained.")] = False,
+    as_json: JsonFlag = False,
+) -> None:
+    """Train one run; stop it at any moment, and the same command continues.
+
+    Its folder then holds what `scaling generate` and `scaling export` need. Exits with 3 if the run diverged.
+
+    Examples: scaling train --template > mine.yaml && scaling train mine.yaml
+              scaling train recommendation.yaml --corpus text/
+    """
+    if template:
+        from trainer.run_file import run_template
+
+        typer.echo(run_template(), nl=False)
+        return
+    if spec is None:
+        raise UserError("SPEC.yaml is missing: `scaling train --template > mine.yaml` writes one")
+
+    from scaling.cli.pages import run_page
+    from scaling.cli.run_display import RunDisplay
+    from sweeps.workspace import Workspace, cache_folder
+    from trainer.numerics_choice import NumericsWish
+    from trainer.run_from_file import RunPlaces, train_file
+
+    space = Workspace(workspace)
+    wish = NumericsWish(
+        device=None if device is Device.auto else device.value,
+        precision=None if precision is PrecisionChoice.auto else precision.value,
+        compiled=compiled,
+        threads=threads,
+        micro_batch_sequences=micro_batch,
+    )
+    places = RunPlaces(corpora=space.corpora, runs=space.trained, cache=cache_folder() / "runs", out=out)
+    with RunDisplay(spec.stem, quiet=as_json) as display, StopSignals() as stop:
+
+        def starting(*what: Any) -> None:
+            stop.listen()
+            display.starting(*what)
+
+        folder, result = train_file(
+            spec,
+            corpus,
+            places,
+            wish,
+            tracker=display,
+            progress=display.step,
+            starting=starting,
+            should_stop=lambda: stop.received is not None,
+        )
+    if as_json:
+        print_json({"folder": str(folder.path), **result.model_dump(mode="json")})
+    elif result.status != "interrupted":
+        typer.echo(run_page(folder.path, result))
+    _leave(result, stop.received)
+
+
+def _leave(result: RunResult, number: int | None) -> None:
+    if result.status == "interrupted":
+        typer.echo(f"scaling: stopped and saved at step {result.steps:,}; the same command continues", err=True)
+        raise typer.Exit(128 + (number or signal.SIGINT))
+    if result.status == "diverged":
+        raise typer.Exit(3)
+
+
+class StopSignals:
+    """The signal that asks the run to end at its next step, while it trains; before that, signals act as always.
+
+    A second one doesn't wait for the step.
+    """
+
+    def __init__(self) -> None:
+        self.received: int | None = None
+        self._before: dict[int, Any] = {}
+
+    def __enter__(self) -> StopSignals:
+        return self
+
+    def listen(self) -> None:
+        self._before = {number: signal.signal(number, self._note) for number in (signal.SIGINT, signal.SIGTERM)}
+
+    def _note(self, number: int, _frame: FrameType | None) -> None:
+        if self.received is not None:
+            raise KeyboardInterrupt
+        self.received = number
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)

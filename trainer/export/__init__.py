@@ -1,0 +1,1 @@
+"""Trained runs in the layouts of other software; one converter an architecture."""

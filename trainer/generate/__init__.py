@@ -1,0 +1,1 @@
+"""Text from a trained model: sampling, decoding within the context, and tokens to text as they come."""

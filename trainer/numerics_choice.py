@@ -1,0 +1,66 @@
+"""How one run is to be computed: as asked, and by calibration where nothing was asked."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Literal
+
+import torch
+from pydantic import Field
+
+from scaling.architectures import training_flops
+from scaling.record import Record, content_hash
+from scaling.run_spec import RunSpec
+from trainer.loop.calibration import calibrate
+from trainer.loop.numerics import Numerics, Precision
+
+__all__ = ["NumericsWish"]
+
+GUESSED_FLOPS_PER_SECOND = 4e10
+"""Of a core; only to guess whether the run is long enough for compilation to be timed."""
+
+
+class NumericsWish(Record):
+    """What somebody asked for; None leaves it open."""
+
+    device: Literal["cpu", "cuda"] | None = None
+    precision: Precision | None = None
+    compiled: bool | None = None
+    threads: int | None = Field(default=None, ge=1)
+    micro_batch_sequences: int | None = Field(default=None, ge=1)
+
+    def granted_by(self, numerics: Numerics) -> bool:
+        """Whether ``numerics`` are of this machine and do all that was asked for."""
+        if numerics.device == "cuda" and not torch.cuda.is_available():
+            return False
+        asked = self.model_dump(exclude_none=True)
+        return numerics == numerics.model_copy(update=asked) and _here(numerics)
+
+    def choose(self, spec: RunSpec, cache: Path, progress: Callable[[str, float], None]) -> Numerics:
+        """Numerics for ``spec``: precision and compilation by a calibration on its shape, kept in the folder ``cache``,
+        unless both were asked for; one thread of a CPU."""
+        asked = self.model_dump(exclude_none=True)
+        device: Literal["cpu", "cuda"] = self.device or ("cuda" if torch.cuda.is_available() else "cpu")
+        if device == "cuda":
+            Numerics(device=device, processor="").check_available()
+        if self.precision is not None and self.compiled is not None:
+            return Numerics(**asked | {"device": device})
+        rows = min(self.micro_batch_sequences or spec.sequences_per_step, spec.sequences_per_step)
+        guessed = training_flops(spec.shape, spec.tokens) / GUESSED_FLOPS_PER_SECOND
+        measured = calibrate(
+            [spec.shape],
+            rows,
+            device=device,
+            cache=cache / f"{content_hash([device, rows, spec.shape.model_dump(mode='json')])[:16]}.json",
+            progress=progress,
+            planned_seconds=guessed if self.compiled is None else None,
+        )
+        eager = measured.choose()
+        chosen = measured.choose(measured.seconds(spec.shape, spec.tokens, eager))
+        return chosen.model_copy(update=asked)
+
+
+def _here(numerics: Numerics) -> bool:
+    here = Numerics(device=numerics.device)
+    return (numerics.processor, numerics.torch) == (here.processor, here.torch)
