@@ -1,4 +1,4 @@
-"""The recommendation as the file that ``scaling train`` will read."""
+"""The recommendation as the file that ``scaling train`` reads."""
 
 from __future__ import annotations
 

@@ -75,7 +75,7 @@ class Recommendation(Record):
     cooldown_tokens: int
     hyperparameter_basis: str
     run: RunSpec | None
-    """What ``scaling train`` will read; None where the fit came without a corpus."""
+    """What ``scaling train`` reads; None where the fit came without a corpus."""
     cluster: ClusterEstimate | None
     post_training: tuple[PostTrainingStage, ...]
     alternatives: tuple[Alternative, ...]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Literal
@@ -13,6 +14,7 @@ from scaling.architectures import training_flops
 from scaling.record import Record, content_hash
 from scaling.run_spec import RunSpec
 from trainer.loop.calibration import calibrate
+from trainer.loop.memory import micro_batch_that_fits
 from trainer.loop.numerics import Numerics, Precision
 
 __all__ = ["NumericsWish"]
@@ -29,6 +31,7 @@ class NumericsWish(Record):
     compiled: bool | None = None
     threads: int | None = Field(default=None, ge=1)
     micro_batch_sequences: int | None = Field(default=None, ge=1)
+    recompute: bool | None = None
 
     def granted_by(self, numerics: Numerics) -> bool:
         """Whether ``numerics`` are of this machine and do all that was asked for."""
@@ -38,15 +41,23 @@ class NumericsWish(Record):
         return numerics == numerics.model_copy(update=asked) and _here(numerics)
 
     def choose(self, spec: RunSpec, cache: Path, progress: Callable[[str, float], None]) -> Numerics:
-        """Numerics for ``spec``: precision and compilation by a calibration on its shape, kept in the folder ``cache``,
-        unless both were asked for; one thread of a CPU."""
-        asked = self.model_dump(exclude_none=True)
+        """Numerics for ``spec``: as many sequences at once as memory holds; precision and compilation by a calibration
+        on its shape, kept in the folder ``cache``, unless both were asked for; one thread of a CPU.
+
+        Raises :class:`UserError` if the run can't be trained here.
+        """
         device: Literal["cpu", "cuda"] = self.device or ("cuda" if torch.cuda.is_available() else "cpu")
-        if device == "cuda":
-            Numerics(device=device, processor="").check_available()
+        asked = self.model_dump(exclude_none=True) | {"device": device}
+        plain = Numerics(
+            device=device, processor="", precision=self.precision or "fp32", recompute=bool(self.recompute)
+        )
+        plain.check_available()
+        fitting = micro_batch_that_fits(spec, plain, _memory(device))
+        if fitting < spec.sequences_per_step:
+            asked.setdefault("micro_batch_sequences", fitting)
         if self.precision is not None and self.compiled is not None:
-            return Numerics(**asked | {"device": device})
-        rows = min(self.micro_batch_sequences or spec.sequences_per_step, spec.sequences_per_step)
+            return Numerics(**asked)
+        rows = min(self.micro_batch_sequences or fitting, fitting)
         guessed = training_flops(spec.shape, spec.tokens) / GUESSED_FLOPS_PER_SECOND
         measured = calibrate(
             [spec.shape],
@@ -59,6 +70,13 @@ class NumericsWish(Record):
         eager = measured.choose()
         chosen = measured.choose(measured.seconds(spec.shape, spec.tokens, eager))
         return chosen.model_copy(update=asked)
+
+
+def _memory(device: Literal["cpu", "cuda"]) -> int:
+    """Bytes: a GPU's free ones, all of the machine's otherwise, so that what else runs there decides nothing."""
+    if device == "cuda":
+        return int(torch.cuda.mem_get_info()[0])
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 
 def _here(numerics: Numerics) -> bool:

@@ -15,7 +15,15 @@ from pydantic import Field, ValidationError, model_validator
 from scaling import architectures
 from scaling.errors import UserError
 from scaling.record import Record
-from scaling.run_spec import SCHEMA_VERSION, OptimizerSpec, Parametrisation, RunSpec, ScheduleSpec, SpikePolicy
+from scaling.run_spec import (
+    SCHEMA_VERSION,
+    AnnealSpec,
+    OptimizerSpec,
+    Parametrisation,
+    RunSpec,
+    ScheduleSpec,
+    SpikePolicy,
+)
 from scaling.shape import ModelShape
 from trainer.data.corpus_settings import CorpusSettings
 from trainer.data.shards import Corpus
@@ -73,14 +81,22 @@ class ScheduleSettings(Record):
     floor: float = Field(default=0.0, ge=0, le=1)
 
     def schedule(self, tokens: int, batch: int) -> ScheduleSpec:
-        def whole_steps(given: float) -> int:
-            return round(given * (tokens if given <= 1 else 1) / batch) * batch
-
         cooldown = (0.2 if self.kind == "wsd" else 0.0) if self.cooldown is None else self.cooldown
         return ScheduleSpec.model_validate(
             self.model_dump(exclude={"warmup", "cooldown"})
-            | {"warmup_tokens": whole_steps(self.warmup), "cooldown_tokens": whole_steps(cooldown)}
+            | {
+                "warmup_tokens": _tokens(self.warmup, tokens, batch),
+                "cooldown_tokens": _tokens(cooldown, tokens, batch),
+            }
         )
+
+
+class AnnealSettings(Record):
+    """From ``start`` on the data is that of ``source``, tokenised alike; a share of the run up to 1, tokens above."""
+
+    source: str
+    start: float = Field(default=0.8, ge=0)
+    text_key: str = "text"
 
 
 class RunSettings(Record):
@@ -95,6 +111,7 @@ class RunSettings(Record):
     spikes: SpikePolicy = SpikePolicy()
     seed: int = Field(default=0, ge=0)
     corpus: CorpusSettings = CorpusSettings()
+    anneal: AnnealSettings | None = None
     held_out_tokens: int | None = Field(default=None, ge=1)
 
     @model_validator(mode="after")
@@ -107,7 +124,13 @@ class RunSettings(Record):
         return self
 
     def run_spec(
-        self, *, vocabulary: int, data_key: str = "", tokenizer_key: str = "", held_out_available: int = 2**62
+        self,
+        *,
+        vocabulary: int,
+        data_key: str = "",
+        tokenizer_key: str = "",
+        annealing_data_key: str = "",
+        held_out_available: int = 2**62,
     ) -> RunSpec:
         """The run on a corpus of these facts. ``ValueError`` as :meth:`ModelSettings.shape`."""
         batch, context = self.global_batch_tokens, self.model.context
@@ -120,11 +143,18 @@ class RunSettings(Record):
             optimizer=self.optimizer,
             schedule=self.schedule.schedule(tokens, batch),
             spikes=self.spikes,
+            anneal=self.anneal
+            and AnnealSpec(data_key=annealing_data_key, from_tokens=_tokens(self.anneal.start, tokens, batch)),
             seed=self.seed,
             data_key=data_key,
             tokenizer_key=tokenizer_key,
             held_out_tokens=self.held_out_tokens or min(held_out_available // context * context, MAX_HELD_OUT_TOKENS),
         )
+
+
+def _tokens(given: float, tokens: int, batch: int) -> int:
+    """``given`` is a share of ``tokens`` up to 1, and tokens above; in whole batches."""
+    return round(given * (tokens if given <= 1 else 1) / batch) * batch
 
 
 class RunFile:
@@ -139,13 +169,20 @@ class RunFile:
         if self.exact is None:
             self.settings = self._file.check(RunSettings)
             self._derived(self.settings, vocabulary=self.settings.corpus.vocabulary)
+            if self.settings.anneal:
+                self._check_source("anneal", self.settings.anneal)
         else:
             model_class(self.exact.shape.architecture)
 
     def corpus_settings(self, source: str | None) -> CorpusSettings | None:
-        """What to tokenise, ``source`` in place of the file's if it is given; None where the file can't say."""
+        """What to tokenise, ``source`` in place of the file's if it is given; None where the file can't say.
+
+        :class:`UserError` with its line if the file's source is not there.
+        """
         if self.settings is not None:
             found = self.settings.corpus
+            if source is None:
+                self._check_source("corpus", found)
         elif source is not None:
             assert self.exact is not None
             found = CorpusSettings(vocabulary=self.exact.shape.vocabulary)
@@ -153,14 +190,10 @@ class RunFile:
             return None
         return found if source is None else found.model_copy(update={"source": source})
 
-    def check_source(self, corpus: CorpusSettings) -> None:
-        """:class:`UserError` with its line if there is no such source."""
-        try:
-            check_source(corpus.source, corpus.text_key)
-        except UserError as error:
-            raise self._file.mistake(("corpus", "source"), f"corpus.source: {error}") from None
+    def annealing_settings(self) -> AnnealSettings | None:
+        return self.settings.anneal if self.settings else None
 
-    def spec(self, corpus: Corpus) -> RunSpec:
+    def spec(self, corpus: Corpus, annealing_corpus: Corpus | None = None) -> RunSpec:
         """The run to train on ``corpus``."""
         if self.settings is None:
             assert self.exact is not None
@@ -171,8 +204,15 @@ class RunFile:
             vocabulary=manifest.vocabulary,
             data_key=manifest.data_key,
             tokenizer_key=manifest.tokenizer_key,
+            annealing_data_key=annealing_corpus.manifest.data_key if annealing_corpus else "",
             held_out_available=manifest.held_out.tokens,
         )
+
+    def _check_source(self, section: str, settings: CorpusSettings | AnnealSettings) -> None:
+        try:
+            check_source(settings.source, settings.text_key)
+        except UserError as error:
+            raise self._file.mistake((section, "source"), f"{section}.source: {error}") from None
 
     def _derived(self, settings: RunSettings, **corpus: Any) -> RunSpec:
         try:

@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-import math
-import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
-
-from scaling.architectures import total_params
 from scaling.errors import UserError
-from scaling.quantity import format_count
 from scaling.run_spec import RunSpec
+from trainer.data.corpus_settings import CorpusSettings
 from trainer.data.prepare import prepare
 from trainer.data.shards import Corpus
 from trainer.loop.numerics import Numerics
@@ -27,11 +22,6 @@ from trainer.tracker import Tracker, Trackers
 __all__ = ["RunPlaces", "train_file"]
 
 Progress = Callable[[str, float], None]
-
-BYTES_A_PARAMETER = 16
-"""Weight, gradient and AdamW's two moments, fp32."""
-FEWEST_BYTES_A_PARAMETER = 12
-"""The same under Muon, which keeps one moment of most parameters."""
 
 
 @dataclass(frozen=True)
@@ -63,8 +53,8 @@ def train_file(
     """
     file = RunFile(path)
     data = _corpus(file, corpus, places.corpora, progress)
-    spec = file.spec(data)
-    _check_memory(spec, wish)
+    later_data = _annealing_corpus(file, data, places.corpora, progress)
+    spec = file.spec(data, later_data)
     folder = RunFolder(places.out or places.runs / f"{file.name}-{spec.key[:8]}")
     with folder.sole_trainer():
         before, result = folder.record(), folder.result()
@@ -78,7 +68,15 @@ def train_file(
         folder.begin(RunRecord(spec=spec, numerics=numerics, corpus=str(data.directory.resolve())), data)
         starting(spec, numerics, folder.path)
         both = Trackers(folder.curve(), tracker)
-        result = train(spec, data, numerics, directory=folder.path, tracker=both, should_stop=should_stop)
+        result = train(
+            spec,
+            data,
+            numerics,
+            directory=folder.path,
+            tracker=both,
+            should_stop=should_stop,
+            annealing_corpus=later_data,
+        )
         both.flush()
         if result.status != "interrupted":
             folder.end(result)
@@ -92,29 +90,37 @@ def _corpus(file: RunFile, given: str | None, corpora: Path, progress: Progress)
         return found
     wanted = file.corpus_settings(given)
     if wanted is not None:
-        if given is None:
-            file.check_source(wanted)
         return prepare(**wanted.model_dump(), into=corpora, progress=progress)
     assert file.exact is not None
-    kept = corpora / file.exact.data_key[:16]
-    if kept.is_dir():
-        return Corpus(kept)
-    raise UserError(
-        f"the run's corpus (data_key {file.exact.data_key[:16]}) is not in {corpora}: give --corpus with the tokenised "
-        "corpus's folder or its source, or --workspace with the study's workspace"
+    return _kept(file.exact.data_key, corpora, "give --corpus with the tokenised corpus's folder or its source")
+
+
+def _annealing_corpus(file: RunFile, corpus: Corpus, corpora: Path, progress: Progress) -> Corpus | None:
+    """What the run switches to, tokenised as ``corpus`` is."""
+    if file.exact is not None:
+        anneal = file.exact.anneal
+        return None if anneal is None else _kept(anneal.data_key, corpora, "prepare the corpus that it switches to")
+    wanted = file.annealing_settings()
+    if wanted is None:
+        return None
+    held_out = corpus.manifest.held_out_share or CorpusSettings().held_out
+    return prepare(
+        wanted.source,
+        vocabulary=corpus.manifest.vocabulary,
+        held_out=held_out,
+        cut_bytes=corpus.manifest.cut_bytes,
+        text_key=wanted.text_key,
+        tokenizer=corpus.directory / "tokenizer.json",
+        into=corpora,
+        progress=progress,
     )
 
 
-def _check_memory(spec: RunSpec, wish: NumericsWish) -> None:
-    """:class:`UserError` if weights, gradients and the optimizer's state alone exceed the device's memory."""
-    if wish.device == "cuda" or (wish.device is None and torch.cuda.is_available()):
-        there = torch.cuda.get_device_properties(0).total_memory if torch.cuda.is_available() else math.inf
-    else:
-        there = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    params = total_params(spec.shape)
-    needed = params * (FEWEST_BYTES_A_PARAMETER if spec.optimizer.name == "muon" else BYTES_A_PARAMETER)
-    if needed > there:
+def _kept(data_key: str, corpora: Path, remedy: str) -> Corpus:
+    kept = corpora / data_key[:16]
+    if not kept.is_dir():
         raise UserError(
-            f"the run's {format_count(params)} parameters need {needed / 1e9:,.0f} GB for weights, gradients and the "
-            f"optimizer's state, and this device has {there / 1e9:,.0f} GB: train it where they fit"
+            f"the run's corpus (data_key {data_key[:16]}) is not in {corpora}: {remedy}, or --workspace with the "
+            "workspace of the study"
         )
+    return Corpus(kept)

@@ -53,6 +53,9 @@ def train(
     micro_batch: Annotated[
         int | None, typer.Option(min=1, metavar="N", help="Sequences in memory at once; all of a step by default.")
     ] = None,
+    recompute: Annotated[
+        bool, typer.Option("--recompute", help="Less memory, more time: a layer's activations are computed twice.")
+    ] = False,
     template: Annotated[bool, typer.Option("--template", help="Print a file with every key explained.")] = False,
     as_json: JsonFlag = False,
 ) -> None:
@@ -84,6 +87,7 @@ def train(
         compiled=compiled,
         threads=threads,
         micro_batch_sequences=micro_batch,
+        recompute=recompute or None,
     )
     places = RunPlaces(corpora=space.corpora, runs=space.trained, cache=cache_folder() / "runs", out=out)
     with RunDisplay(spec.stem, quiet=as_json) as display, StopSignals() as stop:

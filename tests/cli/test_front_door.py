@@ -12,7 +12,21 @@ import pytest
 
 from .conftest import scaling
 
-COMMANDS = ("plan", "run", "sweep", "status", "fit", "predict", "allocate", "recommend", "report", "ui")
+COMMANDS = (
+    "plan",
+    "run",
+    "sweep",
+    "status",
+    "fit",
+    "predict",
+    "allocate",
+    "recommend",
+    "train",
+    "generate",
+    "export",
+    "report",
+    "ui",
+)
 
 
 def test_help_answers_in_under_a_third_of_a_second_of_cpu_time(tmp_path: Path) -> None:
