@@ -22,11 +22,16 @@ from trainer.run_folder import TrainedRun
 VOCABULARY = 280
 COMPLETEP = Parametrisation(name="completep", base_width=16, base_layers=1)
 LLAMA = ModelShape(layers=2, width=32, heads=4, kv_heads=2, ffn_width=48, vocabulary=VOCABULARY, context=24)
+GPT2 = ModelShape(
+    architecture="gpt2", layers=2, width=32, heads=4, kv_heads=4, ffn_width=80, vocabulary=VOCABULARY, context=24
+)
 MODELS = {
     "llama": (LLAMA, None),
     "llama, untied, equal heads": (LLAMA.model_copy(update={"tied": False, "kv_heads": 4}), None),
     "llama, completep": (LLAMA, COMPLETEP),
     "llama, completep, untied": (LLAMA.model_copy(update={"tied": False}), COMPLETEP),
+    "gpt2": (GPT2, None),
+    "gpt2, completep, untied": (GPT2.model_copy(update={"tied": False}), COMPLETEP),
 }
 TEXT = "The cat — naïve, 北京 🦜 — sat\n\n  on 12345 mats."
 

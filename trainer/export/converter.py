@@ -24,7 +24,7 @@ class Converter(Protocol):
         out."""
 
 
-_BUILT_IN = {"llama": "trainer.export.llama"}
+_BUILT_IN = {"llama": "trainer.export.llama", "gpt2": "trainer.export.gpt2"}
 
 
 def converter(architecture: str) -> Converter:
