@@ -92,11 +92,13 @@ class Parametrisation(Record):
 
     standard: they don't, but for 1/sqrt(fan-in). mup: width from ``base_width`` on (Yang et al. 2203.03466).
     completep: depth from ``base_layers`` on too (Dey et al. 2505.01618). A learning rate is that of the base shape.
+    ``base_head_width`` is given where the width of attention heads follows the width; None is that it stays.
     """
 
     name: Literal["standard", "mup", "completep"] = "standard"
     base_width: int | None = Field(default=None, ge=8)
     base_layers: int | None = Field(default=None, ge=1)
+    base_head_width: int | None = Field(default=None, ge=1)
 
     @model_validator(mode="after")
     def _has_its_base(self) -> Parametrisation:
@@ -105,6 +107,8 @@ class Parametrisation(Record):
             if (getattr(self, field) is not None) != (field in wanted):
                 need = "needs" if field in wanted else "takes no"
                 raise ValueError(f"parametrisation {self.name} {need} {field}")
+        if self.name == "standard" and self.base_head_width is not None:
+            raise ValueError("parametrisation standard takes no base_head_width")
         return self
 
 

@@ -24,6 +24,7 @@ from torch import Tensor, nn
 from scaling.run_spec import Parametrisation
 from scaling.shape import ModelShape
 from trainer.models.model import LanguageModel
+from trainer.models.parametrisation import Scaling
 
 __all__ = ["Llama"]
 
@@ -81,9 +82,10 @@ class KeyValueCache:
 
 
 class Attention(nn.Module):
-    def __init__(self, shape: ModelShape) -> None:
+    def __init__(self, shape: ModelShape, scores: float) -> None:
         super().__init__()
         self.heads, self.kv_heads, self.head_width = shape.heads, shape.kv_heads, shape.head_width
+        self.scores = scores
         self.qkv_proj = nn.Linear(shape.width, (shape.heads + 2 * shape.kv_heads) * shape.head_width, bias=False)
         self.o_proj = nn.Linear(shape.width, shape.width, bias=False)
 
@@ -93,7 +95,7 @@ class Attention(nn.Module):
         qkv_BATE = self.qkv_proj(x_BTD).view(B, T, H + 2 * K, self.head_width).transpose(1, 2)
         qk_BATE, v_BKTE = torch.split(qkv_BATE, [H + K, K], dim=1)
         q_BHTE, k_BKTE = torch.split(rotate(qk_BATE, cos_TE, sin_TE), [H, K], dim=1)
-        mixed_BHTE = attend(q_BHTE, k_BKTE, v_BKTE)
+        mixed_BHTE = attend(q_BHTE if self.scores == 1 else q_BHTE * self.scores, k_BKTE, v_BKTE)
         out_BTD: Tensor = self.o_proj(mixed_BHTE.transpose(1, 2).reshape(B, T, -1))
         return out_BTD
 
@@ -111,11 +113,11 @@ class FeedForward(nn.Module):
 
 
 class Layer(nn.Module):
-    def __init__(self, shape: ModelShape, residual: float) -> None:
+    def __init__(self, shape: ModelShape, scaling: Scaling) -> None:
         super().__init__()
-        self.residual = residual
+        self.residual = scaling.residual
         self.input_layernorm = nn.RMSNorm(shape.width, eps=NORM_EPS)
-        self.self_attn = Attention(shape)
+        self.self_attn = Attention(shape, scaling.scores)
         self.post_attention_layernorm = nn.RMSNorm(shape.width, eps=NORM_EPS)
         self.mlp = FeedForward(shape)
 
@@ -135,7 +137,7 @@ class Llama(LanguageModel):
 
     def __init__(self, shape: ModelShape, parametrisation: Parametrisation | None = None) -> None:
         super().__init__(shape, parametrisation)
-        self.layers = nn.ModuleList(Layer(shape, self.scaling.residual) for _ in range(shape.layers))
+        self.layers = nn.ModuleList(Layer(shape, self.scaling) for _ in range(shape.layers))
         self.norm = nn.RMSNorm(shape.width, eps=NORM_EPS)
         cos_TE, sin_TE = rotary_tables(shape.context, shape.head_width)
         self.register_buffer("cos_TE", cos_TE, persistent=False)

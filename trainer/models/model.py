@@ -52,7 +52,7 @@ class LanguageModel(nn.Module):
     def role(self, name: str, parameter: nn.Parameter) -> Role:
         """What the parameter called ``name`` does."""
         if parameter.ndim != 2:
-            return "vector"
+            return "layer vector" if name.startswith("layers.") else "vector"
         if name.startswith("embed_"):
             return "embedding"
         if name.startswith("lm_head"):
@@ -64,7 +64,7 @@ class LanguageModel(nn.Module):
         return {}
 
     def start(self, name: str, parameter: nn.Parameter, generator: torch.Generator) -> None:
-        """The initial value of a parameter whose role is ``vector``: a norm's scale is one, a bias zero."""
+        """The initial value of a parameter that is a vector by its role: a norm's scale is one, a bias zero."""
         parameter.fill_(0.0 if name.endswith("bias") else 1.0)
 
     def start_state(self, batch: int) -> Any:
@@ -96,7 +96,7 @@ class LanguageModel(nn.Module):
         generator = torch.Generator().manual_seed(seed)
         for name, parameter in self.named_parameters():
             role = self.role(name, parameter)
-            if role == "vector":
+            if role in ("vector", "layer vector"):
                 self.start(name, parameter, generator)
             else:
                 deviation = self.scaling.deviation(role, parameter.shape[1])

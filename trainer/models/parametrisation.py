@@ -13,11 +13,14 @@ every parametrisation is the standard one:
 | what a block adds | 1 | 1 | 1/l |
 | matrix's learning rate, AdamW (Muon) | 1 | 1/m (m^-1/2) | 1/m (m^-1/2) |
 | matrix's decay | 1 | m (m^1/2) | m (m^1/2) |
-| AdamW's eps, matrices (the rest) | 1 | 1/m (1/m) | 1/(m l) (1/m) |
+| AdamW's eps, in layers (the rest) | 1 | 1/m (1/m) | 1/(m l) (1/m) |
+| attention scores, E head width, times | E^-1/2 | (base E)^1/2 / E | (base E)^1/2 / E |
 
 A decay factor undoes its learning rate's, since torch multiplies the two: a weight is forgotten equally fast at every
-width. Muon's update has a spectral norm of its root mean square times sqrt(width), AdamW's of that times width: hence
-the square roots. Attention keeps 1/sqrt(head width): along a family transferred over, the head width should stay.
+width. eps follows the gradient's size. Muon's update has a spectral norm of its root mean square times sqrt(width),
+AdamW's of that times width: hence the square roots, for matrices whose sides both follow the width (2310.17813).
+Queries and keys come to agree, so their products grow with the head width, not with its root; where no base head width
+is given it is the shape's own, and nothing changes. Embedding and head have the same factors, so tying them is free.
 """
 
 from __future__ import annotations
@@ -30,9 +33,10 @@ from scaling.shape import ModelShape
 
 __all__ = ["Role", "Scaling"]
 
-Role = Literal["embedding", "matrix", "residual", "head", "vector"]
+Role = Literal["embedding", "matrix", "residual", "head", "vector", "layer vector"]
 """What a parameter does: look-up of tokens or positions; a matrix between layers; such a matrix that writes into the
-residual stream; the output head if it is not the embedding; everything one-dimensional or element-wise."""
+residual stream; the output head if it is not the embedding; everything one-dimensional or element-wise, outside of
+layers and in them."""
 
 
 @dataclass(frozen=True)
@@ -60,6 +64,12 @@ class Scaling:
         """Multiplies what a block adds to the residual stream."""
         return 1 / self._depth_ratio
 
+    @property
+    def scores(self) -> float:
+        """Multiplies attention scores beyond 1/sqrt(head width)."""
+        base = self.parametrisation.base_head_width or self.shape.head_width
+        return float((base / self.shape.head_width) ** 0.5)
+
     def deviation(self, role: Role, fan_in: int) -> float:
         """Standard deviation of a parameter's initial weights; ``fan_in`` is of no account for embedding and head."""
         if role in ("embedding", "head"):
@@ -79,5 +89,5 @@ class Scaling:
 
     def eps(self, role: Role) -> float:
         """Factor of AdamW's eps."""
-        hidden = role in ("matrix", "residual")
-        return 1 / (self._width_ratio * (self._depth_ratio if hidden else 1.0))
+        in_layer = role in ("matrix", "residual", "layer vector")
+        return 1 / (self._width_ratio * (self._depth_ratio if in_layer else 1.0))
