@@ -8,7 +8,7 @@ learning rate must move too (Yang et al. 2203.03466, appendix D.1).
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
@@ -90,7 +90,7 @@ def _activations(model: LanguageModel, x_BT: Tensor) -> dict[str, Tensor]:
     """Outputs of the embedding, of the layers and of their parts, and the logits."""
     found: dict[str, Tensor] = {}
 
-    def keep(name: str) -> object:
+    def keep(name: str) -> Callable[[nn.Module, object, object], None]:
         def hook(module: nn.Module, inputs: object, output: object) -> None:
             if isinstance(output, Tensor):
                 found[name] = output
@@ -99,9 +99,7 @@ def _activations(model: LanguageModel, x_BT: Tensor) -> dict[str, Tensor]:
 
     watched = re.compile(r"embed_tokens|layers\.\d+(\.\w+)?")
     hooks = [
-        module.register_forward_hook(keep(name))  # type: ignore[arg-type]
-        for name, module in model.named_modules()
-        if watched.fullmatch(name)
+        module.register_forward_hook(keep(name)) for name, module in model.named_modules() if watched.fullmatch(name)
     ]
     try:
         logits_BTV = model(x_BT)
