@@ -13,14 +13,18 @@ from scaling.errors import UserError
 from scaling.recommendation import ClusterEstimate
 from scaling.record import Interval, Record
 
-__all__ = ["Accelerator", "accelerator", "achieved_mfu", "cluster_estimate", "cluster_flops"]
+__all__ = ["Accelerator", "accelerator", "achieved_mfu", "cluster_estimate", "cluster_flops", "peak_of_device"]
 
 
 class Accelerator(Record):
-    """One kind of accelerator; ``bf16_flops`` is the dense peak a second."""
+    """One kind of accelerator; ``bf16_flops`` is the dense peak a second.
+
+    ``device_names`` are those under which drivers show devices of that peak.
+    """
 
     name: str
     aliases: tuple[str, ...]
+    device_names: tuple[str, ...]
     bf16_flops: float
     memory_gib: float
     bandwidth_tb_s: float
@@ -61,6 +65,15 @@ def accelerator(name: str) -> Accelerator:
     hint = f" Did you mean {known[near[0]].name}?" if near else ""
     names = ", ".join(dict.fromkeys(one.name for one in known.values()))
     raise UserError(f"accelerator {name!r} is not in the table.{hint} ({names})")
+
+
+def peak_of_device(device_name: str) -> float | None:
+    """Dense bf16 FLOP/s of the device that its driver calls ``device_name``; None if the table doesn't know it.
+
+    Only whole names count: an "H100 PCIe", or a slice of a card, is slower than what its name begins with.
+    """
+    known = {name: one.bf16_flops for one in _accelerators().values() for name in one.device_names}
+    return known.get(device_name)
 
 
 def achieved_mfu(gpus: int) -> tuple[Interval, str]:

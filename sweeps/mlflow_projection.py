@@ -8,6 +8,7 @@ sync sends what it missed.
 from __future__ import annotations
 
 import logging
+import re
 import threading
 import time
 from typing import Any
@@ -24,6 +25,18 @@ __all__ = ["MlflowProjection", "ProjectionThread"]
 
 EXPERIMENT_PREFIX = "scaling/"
 _METRICS_PER_BATCH = 900
+_FINAL = (
+    "loss_nats",
+    "loss_sem",
+    "bits_per_byte",
+    "wall_seconds",
+    "tokens_per_second",
+    "flops_per_second",
+    "mfu",
+    "peak_memory_bytes",
+    "energy_joules",
+)
+_NOT_IN_NAMES = re.compile(r"[^\w\-. :/]", re.ASCII)
 _STATUS = {"finished": "FINISHED", "diverged": "FAILED", "failed": "FAILED", "planned": "KILLED"}
 log = logging.getLogger(__name__)
 
@@ -90,7 +103,7 @@ class MlflowProjection:
             sent = points[-1].id
             self._ledger.set_mlflow_run(self._uri, self._study, row.key, **self._ids(run_id), points_sent=sent)
         if row.state in ("finished", "diverged"):
-            self._client.log_batch(run_id, metrics=_final_metrics(row))
+            self._client.log_batch(run_id, metrics=_final_metrics(row), tags=_system_tags(row))
         if not known or known.state_sent != row.state:
             if row.state == "running":
                 self._client.update_run(run_id, status="RUNNING")
@@ -160,11 +173,23 @@ def _metrics(points: list[Any]) -> list[Metric]:
 
 
 def _final_metrics(row: RunRow) -> list[Metric]:
-    names = ("loss_nats", "loss_sem", "bits_per_byte", "wall_seconds", "tokens_per_second")
+    """The result's numbers as ``final_NAME``, and those of a domain as ``final_NAME/DOMAIN``."""
     stamp, result = int((row.ended_at or time.time()) * 1000), row.result or {}
+    found = {name: result.get(name) for name in _FINAL}
+    for domain, loss in (result.get("domains") or {}).items():
+        plain = _NOT_IN_NAMES.sub("_", domain)
+        found |= {f"{name}/{plain}": loss[name] for name in ("loss_nats", "loss_sem", "bits_per_byte")}
     return [
-        Metric(f"final_{name}", float(result[name]), stamp, row.step) for name in names if result.get(name) is not None
+        Metric(f"final_{name}", float(value), stamp, row.step) for name, value in found.items() if value is not None
     ]
+
+
+def _system_tags(row: RunRow) -> list[RunTag]:
+    """What the run ran on, as its worker recorded it; the commit under the name that MLflow's pages look for."""
+    facts = (row.result or {}).get("system") or {}
+    tags = [RunTag(f"scaling.{name}", str(value)) for name, value in facts.items() if value is not None]
+    commit = facts.get("git_commit")
+    return tags + ([RunTag("mlflow.source.git.commit", commit)] if commit else [])
 
 
 class ProjectionThread:

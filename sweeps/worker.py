@@ -80,6 +80,8 @@ def work(workspace: Workspace, study: str, stage: Stage, stopping: threading.Eve
         raise RuntimeError(f"study {study!r} has no plan in {workspace.ledger_url}")
     plan = Plan.model_validate(frozen[1])
     corpus = Corpus(workspace.corpora / plan.corpus.folder)
+    # A known accelerator is held against its data sheet.
+    peak = plan.calibration.peak_flops_per_second(plan.numerics) if plan.numerics.device == "cpu" else None
     owner = Owner.me()
     while not stopping.is_set() and (spec := ledger.lease(study, stage, owner)):
         tracker = LedgerTracker(ledger, spec.key, owner)
@@ -95,6 +97,7 @@ def work(workspace: Workspace, study: str, stage: Stage, stopping: threading.Eve
                 directory=workspace.run_folder(spec.key),
                 tracker=tracker,
                 should_stop=should_stop,
+                peak_flops_per_second=peak,
             )
         except Exception as error:
             traceback.print_exc()

@@ -12,15 +12,15 @@ __all__ = ["MetricPoint", "NullTracker", "ProgressReport", "RecordingTracker", "
 class Tracker(Protocol):
     """Receives one run's curve, its progress and its remarks, in the order of steps.
 
-    After a resume the loop repeats the points between its last checkpoint and the interruption, with equal values; a
-    tracker that stores them keeps one.
+    After a resume the loop repeats the points between its last checkpoint and the interruption, with equal values but
+    for speeds; a tracker that stores them keeps one.
     """
 
     def metrics(self, step: int, tokens: int, flops: float, values: Mapping[str, float]) -> None:
         """Points of the curve after ``step`` steps, ``tokens`` tokens and ``flops`` exact training FLOPs.
 
         Names: ``train_loss`` and ``held_out_loss`` (nats a token), ``bits_per_byte`` of the same held-out tokens,
-        ``learning_rate``, ``gradient_norm``.
+        ``learning_rate``, ``gradient_norm``; with held-out losses ``tokens_per_second`` and ``mfu`` since the last one.
         """
 
     def progress(self, step: int, tokens: int, tokens_per_second: float, loss: float) -> None:

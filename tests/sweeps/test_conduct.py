@@ -15,6 +15,8 @@ from sweeps.conduct import Conductor, StudyResult
 from sweeps.plan import Plan
 from sweeps.study import Study
 from sweeps.workspace import Workspace
+from trainer.loop.result import RunResult
+from trainer.system_facts import system_facts
 
 
 @pytest.fixture(scope="module")
@@ -76,6 +78,20 @@ def test_the_forecast_was_registered_before_its_runs_started(conducted: tuple[Co
         assert run.started_at is not None
         assert row.registered_at < run.started_at
     assert conductor.ledger.broken_links() == []
+
+
+def test_every_run_says_what_it_took_of_the_calibrated_peak_and_what_it_ran_on(
+    conducted: tuple[Conductor, StudyResult],
+) -> None:
+    conductor, here = conducted[0], system_facts()
+    runs = conductor.ledger.runs(conductor.study.name)
+    for result in [RunResult.model_validate(run.result) for run in runs]:
+        assert result.mfu is not None
+        assert 0 < result.mfu < 1.5
+        assert result.system is not None
+        assert (result.system.processor, result.system.installed) == (here.processor, here.installed)
+    names = {point.name for point in conductor.ledger.points(runs[0].key)}
+    assert {"bits_per_byte", "mfu", "tokens_per_second"} <= names
 
 
 def test_conducting_again_trains_nothing_and_says_the_same(conducted: tuple[Conductor, StudyResult]) -> None:

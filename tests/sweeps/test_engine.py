@@ -9,7 +9,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -29,14 +29,20 @@ Outcome = dict[str, tuple[Any, ...]]
 
 
 def outcome(workspace: Path, study: str = "tiny") -> Outcome:
-    """What must not depend on faults: each run's state, weights and every point of its curve."""
+    """What must not depend on faults: each run's state, weights and every point of its curve, but for its speed."""
     ledger = Ledger(Workspace(workspace).ledger_url)
+
+    def curve(key: str) -> Iterator[tuple[int, str, float]]:
+        for point in sorted(ledger.points(key), key=lambda p: (p.step, p.name)):
+            if point.name not in ("tokens_per_second", "mfu"):
+                yield point.step, point.name, point.value
+
     return {
         row.key: (
             row.state,
             row.loss,
             (row.result or {}).get("weights_hash"),
-            tuple((p.step, p.name, p.value) for p in sorted(ledger.points(row.key), key=lambda p: (p.step, p.name))),
+            tuple(curve(row.key)),
         )
         for row in ledger.runs(study)
     }

@@ -22,7 +22,9 @@ pytestmark = pytest.mark.filterwarnings("ignore::sqlalchemy.exc.SADeprecationWar
 
 RESULT = {
     "status": "finished", "steps": 40, "loss_nats": 3.2, "loss_sem": 0.01, "bits_per_byte": 1.1, "wall_seconds": 2.0,
-    "tokens_per_second": 1e4,
+    "tokens_per_second": 1e4, "mfu": 0.25, "energy_joules": None,
+    "domains": {"plays (old)": {"loss_nats": 3.5, "loss_sem": None, "bits_per_byte": 1.3, "tokens": 9, "works": 1}},
+    "system": {"torch": "2.13.0", "git_commit": "abc", "git_dirty": False, "gpu": None},
 }  # fmt: skip
 
 
@@ -95,6 +97,12 @@ def test_an_interrupted_run_goes_on_in_the_same_mlflow_run_with_each_point_once(
     assert sorted(metric.step for metric in history) == list(range(1, 41))
     assert [m.value for m in projected.client.get_metric_history(after.info.run_id, "tokens") if m.step == 40] == [5120]
     assert after.data.metrics["final_loss_nats"] == 3.2
+    assert after.data.metrics["final_mfu"] == 0.25
+    assert after.data.metrics["final_loss_nats/plays _old_"] == 3.5
+    assert not {"final_energy_joules", "final_loss_sem/plays _old_"} & after.data.metrics.keys()
+    tags = {name: after.data.tags.get(name) for name in ("scaling.torch", "scaling.git_dirty", "scaling.gpu")}
+    assert tags == {"scaling.torch": "2.13.0", "scaling.git_dirty": "False", "scaling.gpu": None}
+    assert after.data.tags["mlflow.source.git.commit"] == "abc"
     assert projected.client.get_run(first.parent_run_id).info.status == "FINISHED"
 
 

@@ -13,7 +13,7 @@ from scaling.architectures.llama import training_flops_per_token
 from scaling.shape import ModelShape
 from trainer.loop import calibration as module
 from trainer.loop.calibration import Calibration, Speed, calibrate, choose_compiled
-from trainer.loop.numerics import Precision
+from trainer.loop.numerics import Precision, processor_name
 
 
 def shape(width: int, layers: int = 2) -> ModelShape:
@@ -50,6 +50,17 @@ def measured(bf16_ratio: float | None, speedup: float | None = None, shapes: int
 @pytest.mark.parametrize(("ratio", "chosen"), [(None, "fp32"), (0.02, "fp32"), (1.2, "fp32"), (1.5, "bf16")])
 def test_bf16_only_where_it_is_clearly_faster(ratio: float | None, chosen: str) -> None:
     assert measured(ratio).choose().precision == chosen
+
+
+def test_the_peak_is_that_of_the_precision_on_the_processor_that_was_measured() -> None:
+    elsewhere = measured(None)
+    here = elsewhere.model_copy(update={"processor": processor_name()})
+    numerics = here.numerics("fp32")
+    assert here.peak_flops_per_second(numerics) == 100e9
+    assert here.peak_flops_per_second(here.numerics("bf16")) == 400e9
+    assert here.peak_flops_per_second(here.numerics("fp16")) is None
+    assert here.peak_flops_per_second(numerics.model_copy(update={"threads": 2})) is None
+    assert elsewhere.peak_flops_per_second(elsewhere.numerics("fp32")) is None
 
 
 def test_measured_shapes_are_predicted_as_measured_and_others_between() -> None:

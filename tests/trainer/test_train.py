@@ -18,9 +18,10 @@ from scaling.architectures.llama import training_flops_per_token
 from scaling.errors import UserError
 from scaling.run_spec import RunSpec
 from trainer.data.shards import Corpus
+from trainer.loop.looks import evaluation_steps, report_steps
 from trainer.loop.numerics import Numerics
 from trainer.loop.result import RunResult
-from trainer.loop.train import evaluation_steps, report_steps, train
+from trainer.loop.train import train
 from trainer.tracker import NullTracker, RecordingTracker, Tracker
 
 MakeSpec = Callable[..., RunSpec]
@@ -36,6 +37,7 @@ def run(
     stop_after: int | None = None,
     numerics: Numerics = CPU,
     checkpoint_seconds: float = 1e9,
+    peak_flops_per_second: float | None = None,
 ) -> RunResult:
     """Train until the end, or for ``stop_after`` steps."""
     calls = itertools.count()
@@ -47,12 +49,14 @@ def run(
         tracker=tracker or NullTracker(),
         should_stop=lambda: stop_after is not None and next(calls) >= stop_after,
         checkpoint_seconds=checkpoint_seconds,
+        peak_flops_per_second=peak_flops_per_second,
     )
 
 
 def science(result: RunResult) -> dict[str, object]:
-    """All of a result but how long it took and how often it was taken up again."""
-    return result.model_dump(exclude={"wall_seconds", "tokens_per_second", "resumed"})
+    """All of a result but what it took and how often it was taken up again."""
+    took = {"wall_seconds", "tokens_per_second", "flops_per_second", "mfu", "peak_memory_bytes", "energy_joules"}
+    return result.model_dump(exclude={*took, "resumed"})
 
 
 def test_a_run_learns_and_reports_its_curve(tiny_corpus: Corpus, tiny_spec: MakeSpec, tmp_path: Path) -> None:
@@ -253,6 +257,55 @@ def test_an_architecture_without_a_model_is_refused(tiny_corpus: Corpus, tiny_sp
     other = spec.model_copy(update={"shape": spec.shape.model_copy(update={"architecture": "transformer-xl"})})
     with pytest.raises(UserError, match="architecture 'transformer-xl' can't be trained here: use one of"):
         run(other, tiny_corpus, tmp_path)
+
+
+def test_a_result_says_what_the_run_took(tiny_corpus: Corpus, tiny_spec: MakeSpec, tmp_path: Path) -> None:
+    spec, tracker = tiny_spec(), RecordingTracker()
+    peak = {"peak_flops_per_second": 1e12}
+    part = run(spec, tiny_corpus, tmp_path, tracker, stop_after=8, **peak)
+    result = run(spec, tiny_corpus, tmp_path, tracker, **peak)
+    assert result.flops_per_second == pytest.approx(result.tokens_per_second * training_flops_per_token(spec.shape))
+    assert result.mfu == pytest.approx(result.flops_per_second / 1e12)
+    assert result.peak_memory_bytes is not None
+    assert result.peak_memory_bytes > 50e6, "torch alone takes more"
+    assert result.wall_seconds > part.wall_seconds
+    # The first step of each part is not timed.
+    assert 18 * spec.global_batch_tokens / result.tokens_per_second < result.wall_seconds
+    assert result.system is not None
+    assert result.system.torch == CPU.torch
+    assert result.system.threads == CPU.threads
+    assert (result.energy_joules is None) == (result.energy_source is None)
+    at = tracker.curve("held_out_loss").keys()
+    assert tracker.curve("bits_per_byte").keys() == at
+    assert tracker.curve("bits_per_byte")[20] == result.bits_per_byte
+    for name in ("tokens_per_second", "mfu"):
+        assert tracker.curve(name)
+        assert tracker.curve(name).keys() < at
+        assert min(tracker.curve(name).values()) > 0
+
+
+def test_without_a_known_peak_there_is_no_mfu(tiny_corpus: Corpus, tiny_spec: MakeSpec, tmp_path: Path) -> None:
+    tracker = RecordingTracker()
+    assert run(tiny_spec(), tiny_corpus, tmp_path, tracker).mfu is None
+    assert tracker.curve("mfu") == {}
+
+
+def test_a_result_from_before_it_said_so_much_can_still_be_read() -> None:
+    old = {"status": "diverged", "run_key": "k", "numerics": "cpu", "steps": 1, "tokens": 2, "wall_seconds": 1.0,
+           "tokens_per_second": 2.0, "resumed": 0}  # fmt: skip
+    result = RunResult.model_validate(old)
+    assert result.system is result.mfu is result.energy_joules is None
+    assert result.domains == {}
+
+
+@given(st.integers(2, 10**6), st.integers(2, 30))
+def test_evaluations_are_spaced_by_the_log_of_tokens(steps: int, count: int) -> None:
+    evaluations = evaluation_steps(steps, count)
+    assert evaluations[0] == max(1, round(steps / 100))
+    # The last of `count` equal intervals of the log ends at the run's own end, which is always measured.
+    exact = [max(1.0, steps / 100) * min(100.0, steps) ** (i / count) for i in range(count)]
+    assert all(min(abs(step - point) for point in exact) < 0.501 for step in evaluations)
+    assert all(min(abs(step - point) for step in evaluations) < 0.501 for point in exact if point < steps - 0.501)
 
 
 @given(st.integers(1, 10**7), st.integers(1, 30))

@@ -101,6 +101,15 @@ class Calibration(Record):
         )
         return self.numerics(precision, compiled=compiled)
 
+    def peak_flops_per_second(self, numerics: Numerics) -> float | None:
+        """The matrix-product peak that MFU is a share of, for a run on this processor and with as many threads; None
+        for others, and for fp16, which isn't measured."""
+        gflops = {"fp32": self.matmul_gflops_fp32, "bf16": self.matmul_gflops_bf16}.get(numerics.precision)
+        here = (processor_name(self.device), self.device, self.threads)
+        if gflops is None or here != (self.processor, numerics.device, numerics.threads):
+            return None
+        return gflops * 1e9
+
     def tokens_per_second(self, shape: ModelShape, numerics: Numerics) -> float:
         """Training speed of ``shape``: FLOP/s is interpolated in log FLOPs a token, and constant outside the range."""
         rate = self._eager_rate(shape, numerics.precision)

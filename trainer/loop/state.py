@@ -41,6 +41,8 @@ class Progress(Record):
     timed_seconds: float = 0.0
     """Tokens and seconds of training steps alone; a part's first step, in which kernels are built, is left out."""
     wall_seconds: float = 0.0
+    energy_joules: float | None = 0.0
+    """None from the first part on that ran where no counter can be read."""
     resumed: int = 0
     micro_batch_sequences: int | None = None
     """What memory was found to hold, if that was less than asked for."""

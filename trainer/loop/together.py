@@ -10,7 +10,6 @@ Shapes: K runs, B sequences a step, T positions, V vocabulary.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
@@ -26,7 +25,9 @@ from scaling.run_spec import RunSpec
 from trainer.data.run_data import RunData
 from trainer.data.shards import Corpus
 from trainer.loop.checkpoint import CheckpointFolder
+from trainer.loop.meter import StepClock
 from trainer.loop.numerics import AUTOCAST, Numerics
+from trainer.loop.resources import reset_peak_memory
 from trainer.loop.result import RunResult
 from trainer.loop.train import Diverged, Run, applied
 from trainer.models.model import LanguageModel
@@ -90,17 +91,19 @@ def train_together(
     should_stop: Callable[[], bool],
     checkpoint_seconds: float = 20.0,
     evaluations: int = 12,
+    peak_flops_per_second: float | None = None,
 ) -> list[RunResult]:
     """Train ``specs`` in step with each other; as :func:`trainer.loop.train.train` for each of them.
 
-    ``numerics.together`` must be their number; seconds of a step are shared out evenly. A run that diverges leaves the
-    others as they are. Interrupted runs go on from the last step that all of them have saved.
+    ``numerics.together`` must be their number; seconds of a step, and joules, are shared out evenly. A run that diverges
+    leaves the others as they are. Interrupted runs go on from the last step that all of them have saved.
 
     Raises :class:`UserError` if they differ in more than seed, optimizer, schedule and policies, or can't be stacked.
     """
     _check(specs, numerics)
     numerics.check_available()
     with applied(numerics):
+        reset_peak_memory(numerics.device)
         runs = [
             Run(spec, RunData(spec, corpus), numerics, CheckpointFolder(folder, tracker.note), tracker, evaluations, ())
             for spec, folder, tracker in zip(specs, directories, trackers, strict=True)
@@ -113,7 +116,10 @@ def train_together(
             raise UserError(
                 f"the runs in {directories[0].parent} have no step in common to go on from: remove their folders"
             )
-        return _Group(runs, numerics).train(should_stop, checkpoint_seconds)
+        clock = StepClock(numerics.device)
+        for run in runs:
+            run.measure(clock, peak_flops_per_second)
+        return _Group(runs, numerics, clock).train(should_stop, checkpoint_seconds)
 
 
 def _check(specs: Sequence[RunSpec], numerics: Numerics) -> None:
@@ -130,25 +136,24 @@ def _check(specs: Sequence[RunSpec], numerics: Numerics) -> None:
 
 
 class _Group:
-    def __init__(self, runs: Sequence[Run], numerics: Numerics) -> None:
-        self.runs = runs
+    def __init__(self, runs: Sequence[Run], numerics: Numerics, clock: StepClock) -> None:
+        self.runs, self.clock = runs, clock
         self.stacked = StackedModels([run.state.model for run in runs], numerics)
         self.diverged: list[Run] = []
         for run in runs:
             run.state.optimizer.follow_parameters()
 
     def train(self, should_stop: Callable[[], bool], checkpoint_seconds: float) -> list[RunResult]:
-        first = step = self.runs[0].state.progress.step
+        step = self.runs[0].state.progress.step
         stopped = False
         while step < self.runs[0].spec.steps and not (stopped := should_stop()):
-            started = time.monotonic()
+            self.clock.start()
             x_KBT, y_KBT = (torch.stack(each) for each in zip(*(run.next_batch() for run in self.runs), strict=True))
             loss_K = self.stacked.accumulate(x_KBT, y_KBT)
             for run, loss in zip(self.runs, loss_K, strict=True):
                 self._unless_diverged(run, partial(run.finish_step, loss))
-            share = (time.monotonic() - started) / len(self.runs)
+            self.clock.count_step()
             for run in self.runs:
-                run.count_time(share, kernels_built=step > first)
                 self._unless_diverged(run, partial(run.between_steps, checkpoint_seconds))
             step += 1
         for run in self.runs:

@@ -18,35 +18,22 @@ from trainer.data.run_data import RunData
 from trainer.data.shards import Corpus
 from trainer.evaluate.held_out import HeldOutSet
 from trainer.loop.checkpoint import CheckpointFolder
+from trainer.loop.looks import evaluation_steps, report_steps
+from trainer.loop.meter import RunMeter, StepClock
 from trainer.loop.numerics import Numerics
 from trainer.loop.result import RunResult
 from trainer.loop.schedule import learning_rate
 from trainer.loop.state import TrainingState, weights_hash
 from trainer.models import model_class
+from trainer.system_facts import system_facts
 from trainer.tracker import Tracker
 
-__all__ = ["evaluation_steps", "report_steps", "train"]
+__all__ = ["train"]
 
 PROGRESS_SECONDS = 0.5
 MOST_REWINDS = 8
 EVALUATION_SHARE = 0.04
 """What evaluations on the way may take of a run's compute: a small run looks at a part of the held-out set."""
-
-
-def report_steps(steps: int, also: Collection[int] = ()) -> tuple[int, ...]:
-    """About 160 steps to report the training loss at, the last among them: half evenly spaced, half by their log.
-
-    ``also``: further ones, at which a branch leaves its trunk; nothing is then unread that both would report.
-    """
-    spaced = np.concatenate([np.linspace(steps / 100, steps, 100), np.geomspace(1, steps, 80)])
-    within = {step for step in also if 0 < step < steps}
-    return tuple(sorted({*np.ceil(spaced).astype(int).clip(1, steps).tolist(), *within, steps}))
-
-
-def evaluation_steps(steps: int, count: int) -> tuple[int, ...]:
-    """At most ``count`` steps evenly spaced by their log from a hundredth of the run on, without the last."""
-    spaced = np.geomspace(max(1.0, steps / 100), steps, count + 1)[:-1].round().astype(int)
-    return tuple(sorted({step for step in spaced.tolist() if step < steps}))
 
 
 def train(
@@ -62,12 +49,14 @@ def train(
     annealing_corpus: Corpus | None = None,
     trunk: Path | None = None,
     branches: Collection[int] = (),
+    peak_flops_per_second: float | None = None,
 ) -> RunResult:
     """Train ``spec`` to its end, or until ``should_stop`` is true at a step's boundary.
 
     annealing_corpus: what ``spec.anneal`` switches to. trunk: the folder of a run with the same ``trunk_key``, from
     whose checkpoint for branches a run without checkpoints of its own starts; its losses and weights are to the bit
     those of the run trained straight through. branches: steps at which to keep such a checkpoint for others.
+    peak_flops_per_second: what MFU is a share of; None is the data sheet's figure of a known accelerator, else unknown.
 
     Checkpoints go to ``directory``; a run that has some goes on from the newest, with the same losses to the bit under
     the same numerics. Its losses may be looked at seldom, but none that isn't finite gets past a checkpoint or a
@@ -81,6 +70,7 @@ def train(
     with applied(numerics):
         run = Run(spec, data, numerics, CheckpointFolder(directory, tracker.note), tracker, evaluations, branches)
         run.resume(CheckpointFolder(trunk, tracker.note) if trunk else None)
+        run.measure(StepClock(numerics.device), peak_flops_per_second)
         status = run.train(should_stop, checkpoint_seconds)
         return run.result(status)
 
@@ -127,6 +117,7 @@ class Run:
         self.held_out = HeldOutSet(data.corpus, spec.held_out_tokens, spec.shape.context)
         reports = report_steps(spec.steps, {spec.branch_step, *self.branches})
         self.reports, self.evaluations = set(reports), set(evaluation_steps(spec.steps, evaluations))
+        self.looks = self.reports | self.evaluations | self.branches
         # A forward pass is a third of a step's compute.
         affordable = 3 * EVALUATION_SHARE * spec.tokens / max(1, len(self.evaluations)) / spec.shape.context
         self.quick_windows = self.held_out.subset(int(affordable))
@@ -135,21 +126,32 @@ class Run:
         torch.manual_seed(spec.seed)
         most_unread = max(np.diff([0, *reports]).tolist())
         self.state = TrainingState(spec, numerics, most_unread)
-        self.part_started = self.last_saved = self.last_progress = time.monotonic()
-        self.wall_before = 0.0
+        self.started = self.last_saved = self.last_progress = time.monotonic()
+
+    def measure(self, clock: StepClock, peak_flops_per_second: float | None) -> None:
+        """Begin to measure this part of the run, whose steps ``clock`` times."""
+        self.meter = RunMeter(
+            self.state.progress,
+            self.numerics,
+            clock,
+            started=self.started,
+            tokens_per_step=self.spec.global_batch_tokens,
+            flops_per_token=self.flops_per_token,
+            peak_flops_per_second=peak_flops_per_second,
+        )
 
     def train(self, should_stop: Callable[[], bool], checkpoint_seconds: float) -> str:
         """Steps, with reports, evaluations and checkpoints between them; returns how it ended."""
-        first = self.state.progress.step
+        clock = self.meter.clock
         try:
-            while (step := self.state.progress.step) < self.spec.steps:
+            while self.state.progress.step < self.spec.steps:
                 if should_stop():
                     self.save()
                     return "interrupted"
-                started = time.monotonic()
+                clock.start()
                 x_BT, y_BT = self.next_batch()
                 self.finish_step(self.state.step.accumulate(x_BT, y_BT))
-                self.count_time(time.monotonic() - started, kernels_built=step > first)
+                clock.count_step()
                 self.between_steps(checkpoint_seconds)
             self.save()
         except Diverged as error:
@@ -178,17 +180,22 @@ class Run:
             self._rewind()
 
     def between_steps(self, checkpoint_seconds: float) -> None:
-        """Reports, evaluations and checkpoints that are due after the last step."""
-        step = self.state.progress.step
+        """Reports, evaluations and checkpoints that are due after the last step; the clock stands still for them."""
+        step, now = self.state.progress.step, time.monotonic()
+        save, show = now - self.last_saved >= checkpoint_seconds, now - self.last_progress >= PROGRESS_SECONDS
+        if not (save or show or step in self.looks):
+            return
+        self.meter.stop()
         if step in self.reports:
             self._report(step)
         if step in self.evaluations:
             self._evaluate(step)
         if step in self.branches:
             self.checkpoints.save_for_branches(step, self.state.dump())
-        if time.monotonic() - self.last_saved >= checkpoint_seconds:
+        if save:
             self.save()
-        self._show_progress()
+        if show:
+            self._show_progress()
 
     def _rewind(self) -> None:
         self._check()
@@ -224,12 +231,12 @@ class Run:
                 "numerics": ", then ".join(progress.numerics_labels),
                 "steps": progress.step,
                 "tokens": progress.step * self.spec.global_batch_tokens,
-                "wall_seconds": self._wall_seconds(),
-                "tokens_per_second": progress.timed_tokens / max(progress.timed_seconds, 1e-9),
                 "resumed": progress.resumed,
                 "first_step": progress.first_step,
                 "spikes": progress.spikes,
                 "rewinds": progress.rewinds,
+                "system": system_facts(),
+                **self.meter.result(),
                 **measured,
             }
         )
@@ -247,7 +254,6 @@ class Run:
             self.tracker.note(f"resumed at step {state.progress.step} of {self.spec.steps}")
         elif trunk is not None:
             self._leave(trunk)
-        self.wall_before = state.progress.wall_seconds
         found_to_fit = state.progress.micro_batch_sequences
         if found_to_fit is not None:
             state.step.micro_batch_sequences = min(found_to_fit, state.step.micro_batch_sequences or found_to_fit)
@@ -310,7 +316,7 @@ class Run:
         nats_WT = self.held_out.token_nats(self.state.model, self.quick_windows, precision=self.numerics.precision)
         if np.isfinite(loss := float(nats_WT.mean(dtype=np.float64))):
             bits_per_byte = self.held_out.bits_per_byte(nats_WT, self.quick_windows)
-            self._metrics(step, held_out_loss=loss, bits_per_byte=bits_per_byte)
+            self._metrics(step, held_out_loss=loss, bits_per_byte=bits_per_byte, **self.meter.lap())
 
     def _metrics(self, step: int, **values: float) -> None:
         tokens = step * self.spec.global_batch_tokens
@@ -319,27 +325,11 @@ class Run:
     def save(self) -> None:
         self._check()
         self.tracker.flush()
-        self.state.note(wall_seconds=self._wall_seconds())
+        self.state.note(**self.meter.totals())
         self.checkpoints.save(self.state.progress.step, self.state.dump())
         self.last_saved = time.monotonic()
 
     def _show_progress(self) -> None:
-        now = time.monotonic()
-        if now - self.last_progress < PROGRESS_SECONDS:
-            return
-        self.last_progress = now
-        progress = self.state.progress
-        rate = progress.timed_tokens / max(progress.timed_seconds, 1e-9)
-        self.tracker.progress(progress.step, progress.step * self.spec.global_batch_tokens, rate, self.state.last_loss)
-
-    def count_time(self, seconds: float, *, kernels_built: bool) -> None:
-        """Count a step's tokens and seconds, but not those of a part's first step, in which kernels are built."""
-        if kernels_built:
-            progress = self.state.progress
-            self.state.note(
-                timed_tokens=progress.timed_tokens + self.spec.global_batch_tokens,
-                timed_seconds=progress.timed_seconds + seconds,
-            )
-
-    def _wall_seconds(self) -> float:
-        return self.wall_before + time.monotonic() - self.part_started
+        self.last_progress = time.monotonic()
+        step, rate = self.state.progress.step, self.meter.tokens_per_second
+        self.tracker.progress(step, step * self.spec.global_batch_tokens, rate, self.state.last_loss)
