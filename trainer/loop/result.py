@@ -43,8 +43,8 @@ class RunResult(Record):
     )
     peak_memory_bytes: int | None = Field(
         default=None,
-        description="most at a time in the run's last part: on CUDA of tensors, on a CPU of the process, with what earlier "
-        "runs left it; where the kernel can't reset its mark, since the process began",
+        description="most at a time in the run's last part: on CUDA of tensors, on a CPU of the process, with what "
+        "earlier runs left it; where the kernel can't reset its mark, since the process began",
     )
     energy_joules: float | None = Field(
         default=None,

@@ -95,8 +95,8 @@ def train_together(
 ) -> list[RunResult]:
     """Train ``specs`` in step with each other; as :func:`trainer.loop.train.train` for each of them.
 
-    ``numerics.together`` must be their number; seconds of a step, and joules, are shared out evenly. A run that diverges
-    leaves the others as they are. Interrupted runs go on from the last step that all of them have saved.
+    ``numerics.together`` must be their number; seconds of a step, and joules, are shared out evenly. A run that
+    diverges leaves the others as they are. Interrupted runs go on from the last step that all of them have saved.
 
     Raises :class:`UserError` if they differ in more than seed, optimizer, schedule and policies, or can't be stacked.
     """
