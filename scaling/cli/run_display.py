@@ -37,7 +37,7 @@ class RunDisplay:
             TextColumn("{task.fields[facts]}"),
             console=self._console,
         )
-        self._task = self._bar.add_task(name, total=1.0, facts="")
+        self._task = self._bar.add_task(name, total=1.0, facts="starting")
         self._live = Live(self._bar, console=self._console, refresh_per_second=4, transient=True)
         self._started = time.monotonic()
         self._printed = 0.0
