@@ -20,7 +20,7 @@ from trainer.loop.state import TrainingState
 from trainer.run_folder import TrainedRun
 
 VOCABULARY = 280
-COMPLETEP = Parametrisation(name="completep", base_width=16, base_layers=1)
+COMPLETEP = Parametrisation(name="completep", base_width=16, base_layers=1, base_head_width=2)
 LLAMA = ModelShape(layers=2, width=32, heads=4, kv_heads=2, ffn_width=48, vocabulary=VOCABULARY, context=24)
 GPT2 = ModelShape(
     architecture="gpt2", layers=2, width=32, heads=4, kv_heads=4, ffn_width=80, vocabulary=VOCABULARY, context=24

@@ -1,7 +1,7 @@
 """Our GPT-2 as transformers' ``GPT2LMHeadModel``: the same names inside a layer, its matrices stored transposed.
 
-The factor of the logits goes into the last norm, and what a block's output is multiplied with into the matrix and the
-bias that write it, so that a head stays tied.
+The factor of the logits goes into the last norm, that of attention scores into the queries, and what a block's output
+is multiplied with into the matrix and the bias that write it, so that a head stays tied.
 """
 
 from __future__ import annotations
@@ -49,7 +49,10 @@ def tensors(model: LanguageModel) -> dict[str, Tensor]:
         elif name.startswith("norm."):
             found[f"transformer.ln_f.{name.removeprefix('norm.')}"] = weight * model.scaling.logits
         else:
-            writes = ".c_proj." in name
-            inner = f"transformer.h.{name.removeprefix('layers.')}"
-            found[inner] = (weight.T if weight.ndim == 2 else weight) * (model.scaling.residual if writes else 1.0)
+            made = weight.T.clone() if weight.ndim == 2 else weight.clone()
+            if ".c_attn." in name:
+                made[..., : model.shape.width] *= model.scaling.scores  # the queries come first
+            elif ".c_proj." in name:
+                made *= model.scaling.residual
+            found[f"transformer.h.{name.removeprefix('layers.')}"] = made
     return found

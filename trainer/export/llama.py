@@ -1,7 +1,7 @@
 """Our Llama as transformers' ``LlamaForCausalLM``: the same arithmetic, its stacked matrices taken apart.
 
-The factor of the logits goes into the last norm's scale, and what a block's output is multiplied with into the matrix
-that writes it, so that a head stays tied.
+The factor of the logits goes into the last norm's scale, that of attention scores into the queries, and what a block's
+output is multiplied with into the matrix that writes it, so that a head stays tied.
 """
 
 from __future__ import annotations
@@ -46,7 +46,8 @@ def tensors(model: LanguageModel) -> dict[str, Tensor]:
         if name in blocks:
             stacked = name.split(".")[-2]
             for part, rows in zip(parts[stacked], weight.split(blocks[name]), strict=True):
-                found[f"model.{name.replace(stacked, part)}"] = rows
+                factor = model.scaling.scores if part == "q_proj" else 1.0
+                found[f"model.{name.replace(stacked, part)}"] = rows * factor
         elif name == "lm_head.weight":
             if not model.shape.tied:
                 found[name] = weight

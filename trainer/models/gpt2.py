@@ -22,6 +22,7 @@ from scaling.run_spec import Parametrisation
 from scaling.shape import ModelShape
 from trainer.models.llama import Attend, KeyValueCache, attend
 from trainer.models.model import LanguageModel
+from trainer.models.parametrisation import Scaling
 
 __all__ = ["GPT2"]
 
@@ -29,16 +30,17 @@ NORM_EPS = 1e-5
 
 
 class Attention(nn.Module):
-    def __init__(self, shape: ModelShape) -> None:
+    def __init__(self, shape: ModelShape, scores: float) -> None:
         super().__init__()
-        self.heads = shape.heads
+        self.heads, self.scores = shape.heads, scores
         self.c_attn = nn.Linear(shape.width, 3 * shape.width)
         self.c_proj = nn.Linear(shape.width, shape.width)
 
     def forward(self, x_BTD: Tensor, attend: Attend) -> Tensor:
         B, T, _ = x_BTD.shape
         q_BHTE, k_BHTE, v_BHTE = self.c_attn(x_BTD).view(B, T, 3, self.heads, -1).permute(2, 0, 3, 1, 4)
-        out_BTD: Tensor = self.c_proj(attend(q_BHTE, k_BHTE, v_BHTE).transpose(1, 2).reshape(B, T, -1))
+        mixed_BHTE = attend(q_BHTE if self.scores == 1 else q_BHTE * self.scores, k_BHTE, v_BHTE)
+        out_BTD: Tensor = self.c_proj(mixed_BHTE.transpose(1, 2).reshape(B, T, -1))
         return out_BTD
 
 
@@ -54,11 +56,11 @@ class FeedForward(nn.Module):
 
 
 class Layer(nn.Module):
-    def __init__(self, shape: ModelShape, residual: float) -> None:
+    def __init__(self, shape: ModelShape, scaling: Scaling) -> None:
         super().__init__()
-        self.residual = residual
+        self.residual = scaling.residual
         self.ln_1 = nn.LayerNorm(shape.width, eps=NORM_EPS)
-        self.attn = Attention(shape)
+        self.attn = Attention(shape, scaling.scores)
         self.ln_2 = nn.LayerNorm(shape.width, eps=NORM_EPS)
         self.mlp = FeedForward(shape)
 
@@ -76,7 +78,7 @@ class GPT2(LanguageModel):
     def __init__(self, shape: ModelShape, parametrisation: Parametrisation | None = None) -> None:
         super().__init__(shape, parametrisation)
         self.embed_positions = nn.Embedding(shape.context, shape.width)
-        self.layers = nn.ModuleList(Layer(shape, self.scaling.residual) for _ in range(shape.layers))
+        self.layers = nn.ModuleList(Layer(shape, self.scaling) for _ in range(shape.layers))
         self.norm = nn.LayerNorm(shape.width, eps=NORM_EPS)
 
     def row_blocks(self) -> Mapping[str, tuple[int, ...]]:
