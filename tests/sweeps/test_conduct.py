@@ -8,14 +8,18 @@ from typing import Any
 
 import pytest
 
+from analysis.recommendation_yaml import recommendation_yaml
 from scaling.errors import UserError
 from scaling.forecast import Forecast
 from scaling.run_spec import RunSpec
 from sweeps.conduct import Conductor, StudyResult
+from sweeps.find_run import find_in_ledger
 from sweeps.plan import Plan
 from sweeps.study import Study
 from sweeps.workspace import Workspace
 from trainer.loop.result import RunResult
+from trainer.loop.state import weights_hash
+from trainer.run_file import RunFile
 from trainer.system_facts import system_facts
 
 
@@ -68,6 +72,25 @@ def test_a_study_ends_with_fit_scored_forecast_and_a_run_that_can_be_launched(
     assert RunSpec.model_validate(run.model_dump(mode="json")).key == run.key
     for name in ("plan.json", "study.yaml", "fit.json", "forecast.json", "outcome.json", "observations.csv"):
         assert (conductor.folder / name).is_file(), name
+
+
+def test_a_studys_run_is_found_by_key_or_label_and_can_be_used(conducted: tuple[Conductor, StudyResult]) -> None:
+    conductor, _ = conducted
+    for row in conductor.ledger.runs("tiny", "hold-out"):
+        (found,) = find_in_ledger(row.key[:12], conductor.workspace).values()
+        assert row.key in find_in_ledger(row.label, conductor.workspace)
+        assert found.spec == row.spec and row.result is not None
+        assert weights_hash(found.model(note=pytest.fail)) == row.result["weights_hash"]
+        assert found.tokenizer.get_vocab_size() == 300
+    assert find_in_ledger("nobody", conductor.workspace) == {}
+
+
+def test_a_recommendations_file_is_the_run_that_it_recommends(
+    conducted: tuple[Conductor, StudyResult], tmp_path: Path
+) -> None:
+    recommendation = conducted[1].recommendation
+    (tmp_path / "large.yaml").write_text(recommendation_yaml(recommendation), encoding="utf-8")
+    assert RunFile(tmp_path / "large.yaml").exact == recommendation.run
 
 
 def test_the_forecast_was_registered_before_its_runs_started(conducted: tuple[Conductor, StudyResult]) -> None:
