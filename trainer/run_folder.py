@@ -9,7 +9,6 @@ from __future__ import annotations
 import csv
 import fcntl
 import os
-import shutil
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -123,7 +122,7 @@ class RunFolder:
             )
         tokenizer = self.path / _TOKENIZER
         if not tokenizer.exists():
-            shutil.copyfile(corpus.directory / _TOKENIZER, tokenizer)
+            write_whole(tokenizer, (corpus.directory / _TOKENIZER).read_bytes())
         write_whole(self.path / _RECORD, record.model_dump_json(indent=2) + "\n")
 
     def end(self, result: RunResult) -> None:
