@@ -111,14 +111,14 @@ def study_of_the_law(design: str, scale: str, noise: float, seed: int, draws: in
 
 def study_of_forecasts(design: str, scale: str, noise: float, seed: int, draws: int) -> dict[str, list[float]]:
     """Hits of the forecast of the truth's loss at each of ``FACTORS``; ``draws`` are not needed."""
-    theta, middle, params, tokens, _, shock, rng = simulated(design, scale, noise, seed)
+    theta, middle, params, tokens, trunks, shock, rng = simulated(design, scale, noise, seed)
     law_loss = CHINCHILLA.predict(theta, params, tokens)
     top = float((6 * params * tokens).max())
     slope = float(rng.normal(0.0, 0.05))
     bends = theta[2] + (law_loss - theta[2]) * np.exp(bent(6 * params * tokens, middle, slope))
     return {
-        "forecast, law true": _forecast(theta, params, tokens, law_loss * np.exp(shock), top, middle, 0.0),
-        "forecast, law bends": _forecast(theta, params, tokens, bends * np.exp(shock), top, middle, slope),
+        "forecast, law true": _forecast(theta, params, tokens, law_loss * np.exp(shock), trunks, top, middle, 0.0),
+        "forecast, law bends": _forecast(theta, params, tokens, bends * np.exp(shock), trunks, top, middle, slope),
     }
 
 
@@ -132,11 +132,12 @@ def _forecast(
     params: np.ndarray,
     tokens: np.ndarray,
     loss: np.ndarray,
+    trunks: np.ndarray | None,
     top: float,
     middle: float,
     slope: float,
 ) -> list[float]:
-    model = fit_drift(CHINCHILLA, params, tokens, loss)
+    model = fit_drift(CHINCHILLA, params, tokens, loss, trunks=trunks)
     hits = []
     for factor in FACTORS:
         best_n, best_d = (float(value) for value in CHINCHILLA.optimum(theta, factor * top))

@@ -159,6 +159,7 @@ class DriftFit(Record):
     )
     huber_delta: float = 1e-3
     runs: tuple[tuple[float, float, float], ...] = Field(default=(), description="params, tokens, loss")
+    trunks: tuple[int, ...] = Field(default=(), description="number of each run's trunk; none where no two share one")
     back_test: tuple[BackTestCut, ...] | None = Field(default=None, description="none asked for, or one row a cut")
 
     @cached_property
@@ -167,8 +168,15 @@ class DriftFit(Record):
         from scaling.laws import get_loss_law
 
         params, tokens, loss = np.array(self.runs, dtype=np.float64).reshape(-1, 3).T
-        found = [get_loss_law(name) for name in self.laws]
-        return fit_averaged(found, params, tokens, loss, irreducible=self.irreducible, huber_delta=self.huber_delta)
+        return fit_averaged(
+            [get_loss_law(name) for name in self.laws],
+            params,
+            tokens,
+            loss,
+            irreducible=self.irreducible,
+            huber_delta=self.huber_delta,
+            trunks=np.array(self.trunks, dtype=np.int64) if self.trunks else None,
+        )
 
 
 class ProposedRun(Record):

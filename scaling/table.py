@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from scaling.compute import flops_6nd
 from scaling.errors import UserError
 from scaling.fit import Diagnostic, ObservationCounts, RejectedRow
-from scaling.laws.law import FloatArray
+from scaling.laws.law import FloatArray, IntArray
 from scaling.observation import FlopsConvention, ParamsConvention
 from scaling.table_conventions import loss_unit, mixed_params, mixed_ratios, mixed_sources, untuned
 from scaling.table_file import load_rows
@@ -61,6 +61,14 @@ class Table:
 
     def __len__(self) -> int:
         return len(self.loss)
+
+    @property
+    def trunks(self) -> IntArray | None:
+        """A number for each run, the same for branches of one trunk, (n,); None if no two share one."""
+        if "trunk_key" not in self.labels:
+            return None
+        trunk_t, trunk_n = np.unique(self.labels["trunk_key"].astype(str), return_inverse=True)
+        return trunk_n.astype(np.int64) if len(trunk_t) < len(trunk_n) else None
 
     @property
     def params_convention(self) -> ParamsConvention:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from scaling.fits.drift import Drift, Predictive, fit_drift
-from scaling.laws.law import FloatArray, LossLaw
+from scaling.laws.law import FloatArray, IntArray, LossLaw
 
 __all__ = ["Averaged", "fit_averaged"]
 
@@ -50,6 +50,7 @@ def fit_averaged(
     *,
     irreducible: tuple[float, float] | None = None,
     huber_delta: float = 1e-3,
+    trunks: IntArray | None = None,
 ) -> Averaged:
     """Each of ``laws`` with its drift through n runs (see ``fit_drift``), weighted by evidence under equal priors.
 
@@ -60,7 +61,16 @@ def fit_averaged(
     for law in laws:
         first = members[0] if members else None
         members.append(
-            fit_drift(law, params, tokens, loss, irreducible=irreducible, huber_delta=huber_delta, noise_of=first)
+            fit_drift(
+                law,
+                params,
+                tokens,
+                loss,
+                irreducible=irreducible,
+                huber_delta=huber_delta,
+                trunks=trunks,
+                noise_of=first,
+            )
         )
     log_evidence = np.array([member.log_evidence for member in members])
     weights = np.exp(log_evidence - log_evidence.max())

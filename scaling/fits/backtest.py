@@ -48,6 +48,7 @@ def back_test(
     Cuts with fewer than ten runs below, or whose runs can't identify the law, are left out.
     """
     params, tokens, flops, loss = table.params, table.tokens, table.flops, table.loss
+    trunks = table.trunks
     constants = max(len(law.parameters) for law in laws)
     found = []
     for below, band in compute_cuts(flops):
@@ -55,7 +56,14 @@ def back_test(
             continue
         if parametric_refusal(params[below], tokens[below], constants=constants) is not None:
             continue
-        model = fit_averaged(laws, params[below], tokens[below], loss[below], irreducible=irreducible)
+        model = fit_averaged(
+            laws,
+            params[below],
+            tokens[below],
+            loss[below],
+            irreducible=irreducible,
+            trunks=None if trunks is None else trunks[below],
+        )
         actual = np.log(loss[band])
         plain = np.log(laws[0].predict(model.members[0].plain.theta, params[band], tokens[band])) - actual
         forecasts = [model.predictive(n, d) for n, d in zip(params[band], tokens[band], strict=True)]

@@ -20,6 +20,7 @@ from scaling.record import Interval
 
 __all__ = [
     "MAX_DRAWS",
+    "SHARED_VARIANCE",
     "BootstrapMethod",
     "Resampling",
     "check_intervals",
@@ -37,7 +38,7 @@ BootstrapMethod = Literal["residuals", "wild", "points", "size", "budget", "trun
 """``size``, ``budget`` and ``trunk`` draw points in whole clusters: runs of one size, of one compute, of one trunk."""
 MAX_DRAWS = 1000
 """Draws kept in a fit's record; intervals are computed from all of them first."""
-_SHARED_VARIANCE = 0.5
+SHARED_VARIANCE = 0.5
 """Part of the noise variance that branches of one trunk have in common, as in the simulations of the design."""
 
 
@@ -82,7 +83,7 @@ def unknowns_with_clusters(jacobian_nP: FloatArray, clusters_n: np.ndarray) -> f
     """
     basis_nQ, _ = np.linalg.qr(jacobian_nP)
     same_nn = clusters_n[:, None] == clusters_n[None, :]
-    correlation_nn = np.where(same_nn, _SHARED_VARIANCE, 0.0)
+    correlation_nn = np.where(same_nn, SHARED_VARIANCE, 0.0)
     np.fill_diagonal(correlation_nn, 1.0)
     return float(np.einsum("iq,ij,jq->", basis_nQ, correlation_nn, basis_nQ))
 
@@ -108,7 +109,7 @@ def resample_residuals(
     if clusters is not None:
         _, member_N = np.unique(clusters, return_inverse=True)
         shared_KN = rng.standard_normal((draws, int(member_N.max()) + 1))[:, member_N]
-        noise_KN = math.sqrt(1 - _SHARED_VARIANCE) * noise_KN + math.sqrt(_SHARED_VARIANCE) * shared_KN
+        noise_KN = math.sqrt(1 - SHARED_VARIANCE) * noise_KN + math.sqrt(SHARED_VARIANCE) * shared_KN
     return np.asarray(fitted_N + scale_K1 * noise_KN)
 
 

@@ -10,8 +10,9 @@ more because the drift has had less room to wander between them and the target, 
 carried on, and the interval widens with the distance: as its power 1.5, where it is the drift's alone.
 
 ε_i has the variance (s² + (κ·x_i)²) / w_i: x_i is how far, in log loss, the run lies from the best of its compute, for
-runs far from the frontier follow no law well; w_i < 1 marks an outlier. s, τ_C and τ_R are not chosen but integrated
-over a grid, each combination weighted by its evidence (Laplace's) times a prior.
+runs far from the frontier follow no law well; w_i < 1 marks an outlier. Branches of one trunk share a part of their
+noise: that of two of them has the correlation ρ. s, τ_C and τ_R are not chosen but integrated over a grid, each
+combination weighted by its evidence (Laplace's) times a prior.
 
 Shapes: n points, P constants of the law, H hinges, M = P + H coefficients, K combinations on the grid.
 """
@@ -25,8 +26,9 @@ from functools import cached_property
 import numpy as np
 from scipy.special import ndtr
 
+from scaling.fits.bootstrap import SHARED_VARIANCE
 from scaling.fits.estimate import Estimate, estimate
-from scaling.laws.law import FloatArray, LossLaw
+from scaling.laws.law import FloatArray, IntArray, LossLaw
 
 __all__ = ["Drift", "DriftPrior", "Predictive", "fit_drift"]
 
@@ -52,6 +54,8 @@ class DriftPrior:
     """SD of ln(s / the robust SD of the plain fit's residuals)."""
     excess_share: float = 0.25
     """κ."""
+    trunk_share: float = SHARED_VARIANCE
+    """ρ: of the noise's variance, what branches of one trunk share; not learned, no published table tells it."""
     outlier: float = 2.5
     """Residuals beyond this many SD count as if they were this many: their own noise is taken to be larger."""
     tau_grid: tuple[float, ...] = tuple(np.geomspace(0.004, 0.5, 7).tolist())
@@ -148,6 +152,8 @@ class Drift:
     excess_n: FloatArray
     """How far each run lies from the best of its compute, in log loss."""
     weight_n: FloatArray
+    trunk_n: IntArray | None
+    """Runs of one number share a trunk; None if no two do."""
     mean_P: FloatArray
     sd_P: FloatArray
     """The prior of the searched coordinates."""
@@ -253,16 +259,33 @@ def _noise_variance(model: Drift, grid: _Grid) -> FloatArray:
     return (grid.noise_K[:, None] ** 2 + (model.prior.excess_share * model.excess_n) ** 2) / model.weight_n
 
 
+def _independent(model: Drift, values_Kna: FloatArray) -> FloatArray:
+    """``values`` (K, n, …) in units of their noise, turned so that branches of one trunk are independent: times R^-1/2.
+
+    In a trunk of m branches R has the eigenvalue 1 - ρ + ρm for their mean and 1 - ρ for differences between them.
+    """
+    if model.trunk_n is None:
+        return values_Kna
+    _, trunk_n, branches_t = np.unique(model.trunk_n, return_inverse=True, return_counts=True)
+    share, m_n = model.prior.trunk_share, branches_t[trunk_n].astype(np.float64)
+    alone, of_mean_n = (1 - share) ** -0.5, (1 - share + share * m_n) ** -0.5
+    averaging_nn = (trunk_n[:, None] == trunk_n) / m_n
+    turned_nn = alone * np.eye(len(m_n)) + (of_mean_n - alone)[:, None] * averaging_nn
+    return np.asarray(np.einsum("ij,kj...->ki...", turned_nn, values_Kna, optimize=True))
+
+
 def _normal_equations(model: Drift, grid: _Grid) -> tuple[FloatArray, FloatArray, FloatArray]:
     """Normal matrices (K, M, M) and right sides (K, M) of a Gauss–Newton step from the modes, and residuals (K, n)."""
     fitted_Kn, phi_KnM = model._linearised(grid.mode_KM, model.params_n, model.tokens_n)
     residual_Kn = model.ln_loss_n - fitted_Kn
-    scaled_KnM = phi_KnM / _noise_variance(model, grid)[..., None]
+    sd_Kn = np.sqrt(_noise_variance(model, grid))
+    scaled_KnM = _independent(model, phi_KnM / sd_Kn[..., None])
     precision_KM = _precision(model, grid)
-    normal_KMM = np.matmul(np.swapaxes(scaled_KnM, 1, 2), phi_KnM)
+    normal_KMM = np.matmul(np.swapaxes(scaled_KnM, 1, 2), scaled_KnM)
     diagonal = np.arange(normal_KMM.shape[1])
     normal_KMM[:, diagonal, diagonal] += precision_KM
-    slope_KM = np.einsum("knm,kn->km", scaled_KnM, residual_Kn) - precision_KM * (grid.mode_KM - _prior_mean(model))
+    slope_KM = np.einsum("knm,kn->km", scaled_KnM, _independent(model, residual_Kn / sd_Kn))
+    slope_KM -= precision_KM * (grid.mode_KM - _prior_mean(model))
     return normal_KMM, slope_KM, residual_Kn
 
 
@@ -290,7 +313,7 @@ def _log_evidence(model: Drift, grid: _Grid) -> FloatArray:
     """Laplace's approximation of the log of each combination's evidence, (K,), up to a constant."""
     normal_KMM, _, residual_Kn = _normal_equations(model, grid)
     variance_Kn, precision_KM = _noise_variance(model, grid), _precision(model, grid)
-    squares = (residual_Kn**2 / variance_Kn).sum(axis=1)
+    squares = (_independent(model, residual_Kn / np.sqrt(variance_Kn)) ** 2).sum(axis=1)
     penalties = (precision_KM * (grid.mode_KM - _prior_mean(model)) ** 2).sum(axis=1)
     determinants = np.log(variance_Kn).sum(axis=1) + np.linalg.slogdet(normal_KMM)[1] - np.log(precision_KM).sum(axis=1)
     return np.asarray(-0.5 * (squares + penalties + determinants))
@@ -321,9 +344,12 @@ def fit_drift(
     prior: DriftPrior | None = None,
     irreducible: tuple[float, float] | None = None,
     huber_delta: float = 1e-3,
+    trunks: IntArray | None = None,
     noise_of: Drift | None = None,
 ) -> Drift:
     """The law and its drift through n runs; arrays are (n,), losses in nats a token.
+
+    ``trunks`` numbers the trunk of each run (n,), where several may be branches of one.
 
     ``irreducible`` is the range of E that the text admits, where it is known; it replaces the law's own prior of E.
     ``noise_of`` is another law's model of the same runs, whose outliers and noise this one takes over, so that the two
@@ -352,6 +378,7 @@ def fit_drift(
         ln_loss_n=np.log(loss),
         excess_n=_excess(law, plain.theta, params, tokens),
         weight_n=np.ones(len(loss)),
+        trunk_n=trunks if trunks is not None and len(np.unique(trunks)) < len(trunks) else None,
         mean_P=mean_P,
         sd_P=sd_P,
         axis_c=axis_c,

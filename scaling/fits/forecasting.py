@@ -10,7 +10,7 @@ from scipy.special import bdtr
 from scaling.fit import Diagnostic, DriftFit, ParametricFit
 from scaling.fits.backtest import back_test
 from scaling.fits.irreducible import irreducible_range, levels_off_too_early
-from scaling.laws.law import FloatArray, LossLaw
+from scaling.laws.law import FloatArray, IntArray, LossLaw
 from scaling.table import Table
 
 __all__ = ["fit_forecaster", "representatives"]
@@ -19,20 +19,34 @@ _MOST_RUNS = 400
 _CELLS_A_DECADE = 12
 
 
-def representatives(params: FloatArray, tokens: FloatArray, loss: FloatArray) -> FloatArray:
-    """Runs (m, 3), all of them up to 400; of more, the geometric means of those that lie together.
+def representatives(
+    params: FloatArray, tokens: FloatArray, loss: FloatArray, trunks: IntArray | None = None
+) -> tuple[FloatArray, IntArray | None]:
+    """Runs (m, 3) and their trunks (m,), all of them up to 400; of more, the geometric means of those that lie
+    together, of branches within their trunk.
 
     A thousand checkpoints of a few trunks tell the drift little more than a point each twelfth of a decade does, for
     what they share is not noise.
     """
     logs_N3 = np.log10(np.column_stack((params, tokens, loss)))
+    branched_N = np.full(len(params), -1)
+    if trunks is not None:
+        _, trunk_N, branches_t = np.unique(trunks, return_inverse=True, return_counts=True)
+        branched_N = np.where(branches_t[trunk_N] > 1, trunk_N, -1)
     cells_a_decade = _CELLS_A_DECADE
     while len(logs_N3) > _MOST_RUNS and cells_a_decade > 1:
-        _, cell_N = np.unique(np.round(logs_N3[:, :2] * cells_a_decade), axis=0, return_inverse=True)
+        places_N3 = np.column_stack((np.round(logs_N3[:, :2] * cells_a_decade), branched_N))
+        cells_C3, cell_N = np.unique(places_N3, axis=0, return_inverse=True)
         counts = np.bincount(cell_N)
         logs_N3 = np.column_stack([np.bincount(cell_N, weights=column) / counts for column in logs_N3.T])
+        branched_N = cells_C3[:, 2].astype(np.int64)
         cells_a_decade //= 2
-    return np.asarray(10**logs_N3) if len(logs_N3) < len(params) else np.column_stack((params, tokens, loss))
+    runs_N3 = 10**logs_N3 if len(logs_N3) < len(params) else np.column_stack((params, tokens, loss))
+    if trunks is None:
+        return runs_N3, None
+    # Runs that share none get numbers of their own.
+    own_N = branched_N.max(initial=-1) + 1 + np.arange(len(branched_N))
+    return runs_N3, np.where(branched_N < 0, own_N, branched_N)
 
 
 def _implausible(parametric: ParametricFit, drift: DriftFit) -> tuple[Diagnostic, ...]:
@@ -71,17 +85,6 @@ def _back_tested(drift: DriftFit, level: float) -> tuple[Diagnostic, ...]:
     return (Diagnostic(severity="warning", code="back-test-missed", message=message),)
 
 
-def _branched(table: Table) -> tuple[Diagnostic, ...]:
-    """Branches share their trunk's noise, which intervals of the law count and forecasts do not."""
-    if "trunk_key" not in table.labels or not table.labels["trunk_key"].duplicated().any():
-        return ()
-    message = (
-        "branches of one trunk share noise: the law's intervals count that, forecasts take them for separate runs, and "
-        "in simulation held 74 to 93% of the truth where 90% was meant; leave a margin"
-    )
-    return (Diagnostic(severity="warning", code="forecast-branches", message=message),)
-
-
 def fit_forecaster(
     table: Table,
     laws: Sequence[LossLaw],
@@ -100,13 +103,14 @@ def fit_forecaster(
     if parametric.status != "ok":
         return DriftFit(status="refused", reason=parametric.reason, laws=names), ()
     irreducible = irreducible_range(table)
-    runs = representatives(table.params, table.tokens, table.loss)
+    runs, trunks = representatives(table.params, table.tokens, table.loss, table.trunks)
     drift = DriftFit(
         status="ok",
         laws=names,
         irreducible=irreducible,
         huber_delta=huber_delta,
         runs=tuple((float(n), float(d), float(loss)) for n, d, loss in runs),
+        trunks=() if trunks is None else tuple(trunks.tolist()),
         back_test=back_test(table, laws, irreducible=irreducible, level=level) if back_tested else None,
     )
-    return drift, (*_implausible(parametric, drift), *_back_tested(drift, level), *_branched(table))
+    return drift, (*_implausible(parametric, drift), *_back_tested(drift, level))

@@ -85,13 +85,5 @@ def _resampling(table: Table, method: BootstrapMethod) -> tuple[Resampling, np.n
             raise UserError(
                 "resample is trunk, but the table has no column trunk_key: give one, or resample by size or budget"
             )
-        return "points", _trunks(table)
-    return method, _trunks(table)
-
-
-def _trunks(table: Table) -> np.ndarray | None:
-    """Which runs share a trunk, (n,), or None if none do."""
-    if "trunk_key" not in table.labels:
-        return None
-    trunks = table.labels["trunk_key"].astype(str).to_numpy(dtype=object)
-    return trunks if len(set(trunks)) < len(trunks) else None
+        return "points", table.trunks
+    return method, table.trunks

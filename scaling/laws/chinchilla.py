@@ -15,6 +15,7 @@ from scaling.laws.variable_projection import projected_starts
 __all__ = ["CHINCHILLA", "Chinchilla", "balanced"]
 
 _SMALLEST_EXPONENT, _LARGEST_EXPONENT = 0.01, 3.0
+_LARGEST_LN_COUNT = 200.0
 
 
 def balanced(
@@ -25,7 +26,11 @@ def balanced(
     There αA·N^−α = βB·D^−β. Every law that is a function of such a sum has this optimum.
     """
     ln_params = (np.log(alpha) + ln_a - np.log(beta) - ln_b + beta * np.log(product)) / (alpha + beta)
-    return np.exp(ln_params), np.exp(np.log(product) - ln_params)
+    # Constants of an absurd table put it beyond every count, where powers of it are no numbers any more.
+    params, tokens = (
+        np.exp(np.clip(ln, -_LARGEST_LN_COUNT, _LARGEST_LN_COUNT)) for ln in (ln_params, np.log(product) - ln_params)
+    )
+    return params, tokens
 
 
 @dataclass(frozen=True)

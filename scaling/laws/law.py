@@ -19,6 +19,7 @@ from numpy.typing import ArrayLike, NDArray
 __all__ = ["Box", "FloatArray", "Law", "LossLaw", "Parameter", "columns"]
 
 FloatArray = NDArray[np.float64]
+IntArray = NDArray[np.int64]
 
 
 @dataclass(frozen=True)

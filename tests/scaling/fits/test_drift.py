@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import math
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from scaling.fits.drift import fit_drift
+from scaling.fits.drift import DriftPrior, _independent, fit_drift
 from scaling.fits.forecasting import representatives
 from scaling.laws.chinchilla import CHINCHILLA
 from scaling.simulation import IsoflopDesign, simulate_isoflop
@@ -104,8 +107,24 @@ def test_thousands_of_checkpoints_are_thinned_to_what_they_tell() -> None:
     params = np.repeat(np.geomspace(1e7, 1e9, 10), 500)
     tokens = np.tile(np.geomspace(1e8, 1e11, 500), 10)
     loss = CHINCHILLA.predict(THETA, params, tokens) * np.exp(0.002 * rng.standard_normal(5000))
-    kept = representatives(params, tokens, loss)
+    kept, _ = representatives(params, tokens, loss)
     assert 100 < len(kept) <= 400
     assert kept[:, 2] == pytest.approx(CHINCHILLA.predict(THETA, kept[:, 0], kept[:, 1]), rel=0.01)
-    few = representatives(params[:100], tokens[:100], loss[:100])
+    trunks = np.repeat(np.arange(10), 500)
+    branches, of_trunk = representatives(params, tokens, loss, trunks)
+    assert of_trunk is not None
+    assert len(of_trunk) == len(branches)
+    assert len(set(of_trunk)) == 10
+    assert branches[:, 0] == pytest.approx(np.geomspace(1e7, 1e9, 10)[of_trunk]), "means stay within their trunk"
+    few, _ = representatives(params[:100], tokens[:100], loss[:100])
     assert (few == np.column_stack((params[:100], tokens[:100], loss[:100]))).all()
+
+
+@given(st.lists(st.integers(0, 4), min_size=1, max_size=12), st.floats(0, 0.95))
+def test_noise_that_branches_share_is_made_independent(trunks: list[int], share: float) -> None:
+    trunk_n = np.array(trunks)
+    correlation_nn = np.where(trunk_n[:, None] == trunk_n, share, 0.0)
+    np.fill_diagonal(correlation_nn, 1.0)
+    model = SimpleNamespace(trunk_n=trunk_n, prior=DriftPrior(trunk_share=share))
+    turned_nn = _independent(model, np.eye(len(trunks))[None])[0]
+    assert turned_nn @ correlation_nn @ turned_nn.T == pytest.approx(np.eye(len(trunks)), abs=1e-9)

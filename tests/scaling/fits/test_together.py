@@ -11,7 +11,9 @@ from scaling.errors import UserError
 from scaling.fit import Fit
 from scaling.fits.together import disagreement, fit_table
 from scaling.laws.chinchilla import CHINCHILLA
+from scaling.prediction import predict
 from scaling.record import Interval
+from scaling.simulation import CurveDesign, random_small_truth, simulate_curves
 
 Study = tuple[np.ndarray, pd.DataFrame]
 
@@ -118,9 +120,13 @@ def test_as_many_runs_as_constants_are_refused() -> None:
     assert fit.parametric.reason.startswith("6 usable runs can't carry the 6 constants of the law")
 
 
-def test_forecasts_from_branches_are_warned_of(laptop_study: Study) -> None:
-    runs = laptop_study[1]
-    alone = fit_table(runs.assign(trunk_key=range(len(runs))), bootstrap=20, diagnose=False)
-    assert "forecast-branches" not in {note.code for note in alone.diagnostics}
-    shared = fit_table(runs.assign(trunk_key=np.arange(len(runs)) // 3), bootstrap=20, diagnose=False)
-    assert "forecast-branches" in {note.code for note in shared.diagnostics}
+def test_a_fit_keeps_which_runs_share_a_trunk() -> None:
+    rng = np.random.default_rng(0)
+    theta, middle = random_small_truth(rng)
+    runs = simulate_curves(theta, CurveDesign(sizes=8, middle_flops=middle, points=4, length=20), 0.01, rng)
+    forecasts = []
+    for table in (runs.drop(columns="trunk_key"), runs):
+        fit = fit_table(table, bootstrap=20, diagnose=False)
+        assert len(set(fit.drift.trunks)) == (8 if "trunk_key" in table else 0)
+        forecasts.append(predict(Fit.model_validate_json(fit.model_dump_json()), flops=100 * middle).loss)
+    assert forecasts[0] != forecasts[1]
