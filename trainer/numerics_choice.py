@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
 from pathlib import Path
 from typing import Literal
 
@@ -13,7 +12,7 @@ from pydantic import Field
 from scaling.architectures import training_flops
 from scaling.record import Record, content_hash
 from scaling.run_spec import RunSpec
-from trainer.loop.calibration import calibrate
+from trainer.loop.calibration import Progress, calibrate
 from trainer.loop.memory import micro_batch_that_fits
 from trainer.loop.numerics import Numerics, Precision
 
@@ -40,9 +39,11 @@ class NumericsWish(Record):
         asked = self.model_dump(exclude_none=True)
         return numerics == numerics.model_copy(update=asked) and _here(numerics)
 
-    def choose(self, spec: RunSpec, cache: Path, progress: Callable[[str, float], None]) -> Numerics:
+    def choose(self, spec: RunSpec, cache: Path, progress: Progress) -> tuple[Numerics, float | None]:
         """Numerics for ``spec``: as many sequences at once as memory holds; precision and compilation by a calibration
         on its shape, kept in the folder ``cache``, unless both were asked for; one thread of a CPU.
+
+        With them goes what a CPU's peak FLOP/s were found to be, which MFU is a share of.
 
         Raises :class:`UserError` if the run can't be trained here.
         """
@@ -56,7 +57,7 @@ class NumericsWish(Record):
         if fitting < spec.sequences_per_step:
             asked.setdefault("micro_batch_sequences", fitting)
         if self.precision is not None and self.compiled is not None:
-            return Numerics(**asked)
+            return Numerics(**asked), None
         rows = min(self.micro_batch_sequences or fitting, fitting)
         guessed = training_flops(spec.shape, spec.tokens) / GUESSED_FLOPS_PER_SECOND
         measured = calibrate(
@@ -69,7 +70,8 @@ class NumericsWish(Record):
         )
         eager = measured.choose()
         chosen = measured.choose(measured.seconds(spec.shape, spec.tokens, eager))
-        return chosen.model_copy(update=asked)
+        numerics = chosen.model_copy(update=asked)
+        return numerics, measured.peak_flops_per_second(numerics) if device == "cpu" else None
 
 
 def _memory(device: Literal["cpu", "cuda"]) -> int:

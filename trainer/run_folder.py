@@ -45,6 +45,8 @@ class RunRecord(Record):
     schema_version: int = 1
     spec: RunSpec
     numerics: Numerics
+    peak_flops_per_second: float | None = None
+    """Measured, of a CPU; a known accelerator's is on its data sheet."""
     corpus: str
 
 
@@ -142,8 +144,8 @@ class RunFolder:
 class CurveFile:
     """A tracker that appends the curve to a file of comma-separated values: step, tokens, flops, name, value.
 
-    Points that a resumed run repeats are written once. A step that was taken again with other data, after a spike, has
-    two rows: the later one holds.
+    Points that a resumed run repeats are written once. A value that differs the second time, a speed or that of a step
+    taken again with other data after a spike, has two rows: the later one holds.
     """
 
     def __init__(self, path: Path) -> None:

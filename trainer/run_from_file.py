@@ -60,12 +60,14 @@ def train_file(
         before, result = folder.record(), folder.result()
         if before is not None and before.spec == spec and result is not None and result.status == "finished":
             return folder, result
-        numerics = (
-            before.numerics
-            if before is not None and wish.granted_by(before.numerics)
-            else wish.choose(spec, places.cache, progress)
+        if before is not None and wish.granted_by(before.numerics):
+            numerics, peak = before.numerics, before.peak_flops_per_second
+        else:
+            numerics, peak = wish.choose(spec, places.cache, progress)
+        record = RunRecord(
+            spec=spec, numerics=numerics, peak_flops_per_second=peak, corpus=str(data.directory.resolve())
         )
-        folder.begin(RunRecord(spec=spec, numerics=numerics, corpus=str(data.directory.resolve())), data)
+        folder.begin(record, data)
         starting(spec, numerics, folder.path)
         both = Trackers(folder.curve(), tracker)
         result = train(
@@ -76,6 +78,7 @@ def train_file(
             tracker=both,
             should_stop=should_stop,
             annealing_corpus=later_data,
+            peak_flops_per_second=peak,
         )
         both.flush()
         if result.status != "interrupted":

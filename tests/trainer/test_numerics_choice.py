@@ -22,7 +22,8 @@ def silent(what: str, share: float) -> None: ...
 
 def test_what_was_asked_for_needs_no_calibration(tiny_spec: MakeSpec, tmp_path: Path) -> None:
     wish = NumericsWish(device="cpu", precision="bf16", compiled=False, threads=2, micro_batch_sequences=3)
-    chosen = wish.choose(tiny_spec(), tmp_path, pytest.fail)
+    chosen, peak = wish.choose(tiny_spec(), tmp_path, pytest.fail)
+    assert peak is None
     assert chosen == Numerics(precision="bf16", threads=2, micro_batch_sequences=3)
     assert wish.granted_by(chosen) and NumericsWish().granted_by(chosen)
     assert not NumericsWish(precision="fp32").granted_by(chosen)
@@ -31,9 +32,10 @@ def test_what_was_asked_for_needs_no_calibration(tiny_spec: MakeSpec, tmp_path: 
 
 def test_a_calibration_is_kept_for_the_next_time(tiny_spec: MakeSpec, tmp_path: Path) -> None:
     wish = NumericsWish(device="cpu", compiled=False)
-    chosen = wish.choose(tiny_spec(), tmp_path, silent)
+    chosen, peak = wish.choose(tiny_spec(), tmp_path, silent)
     assert chosen.precision in ("fp32", "bf16") and not chosen.compiled
-    assert wish.choose(tiny_spec(), tmp_path, pytest.fail) == chosen
+    assert peak is not None and peak > 1e8
+    assert wish.choose(tiny_spec(), tmp_path, pytest.fail) == (chosen, peak)
 
 
 def test_a_micro_batch_follows_the_memory_and_too_large_a_run_is_refused_before_anything_runs(
@@ -43,7 +45,7 @@ def test_a_micro_batch_follows_the_memory_and_too_large_a_run_is_refused_before_
     half = estimate_memory(spec.shape, spec.sequences_per_step // 2, Numerics(), spec.optimizer).total
     for available, rows in ((10**12, None), (int(1.01 * half / USABLE_SHARE), spec.sequences_per_step // 2)):
         monkeypatch.setattr(numerics_choice, "_memory", lambda device, size=available: size)
-        assert wish.choose(spec, tmp_path, silent).micro_batch_sequences == rows
+        assert wish.choose(spec, tmp_path, silent)[0].micro_batch_sequences == rows
     monkeypatch.setattr(numerics_choice, "_memory", lambda device: 1000)
     with pytest.raises(UserError, match="smaller model"):
         wish.choose(spec, tmp_path, silent)

@@ -60,6 +60,12 @@ class Launch:
         )
 
 
+def learned(folder: RunFolder) -> list[str]:
+    """The curve but for speeds."""
+    rows = (folder.path / "curve.csv").read_text().splitlines()
+    return [row for row in rows if row.split(",")[3] not in ("tokens_per_second", "mfu")]
+
+
 def test_stopped_and_started_again_a_run_ends_as_if_it_never_stopped(file: Path, tmp_path: Path) -> None:
     launch = Launch(tmp_path)
     whole, result = launch(file, out=tmp_path / "whole")
@@ -68,7 +74,7 @@ def test_stopped_and_started_again_a_run_ends_as_if_it_never_stopped(file: Path,
     parts, resumed = launch(file)
     assert resumed.status == "finished" and resumed.resumed == 1
     assert resumed.weights_hash == result.weights_hash
-    assert (parts.path / "curve.csv").read_text() == (whole.path / "curve.csv").read_text()
+    assert learned(parts) == learned(whole) and len(learned(whole)) > 20
     assert parts.result() == resumed
     trained = parts.trained()
     assert trained.spec == launch.started[0][0]
