@@ -213,10 +213,23 @@ class Ledger:
         return RunSpec.model_validate(row.spec) if row else None
 
     def heartbeat(
-        self, key: str, owner: Owner, *, step: int, tokens_per_second: float | None, loss: float | None
+        self,
+        key: str,
+        owner: Owner,
+        *,
+        step: int,
+        tokens_per_second: float | None,
+        loss: float | None,
+        points: Sequence[Mapping[str, Any]] = (),
     ) -> bool:
-        """Say that the run is alive and how far it is; False if the lease was lost."""
-        return self._owned(key, owner, heartbeat=time.time(), step=step, tokens_per_second=tokens_per_second, loss=loss)
+        """Say that the run is alive and how far it is, with new points of its curve in the same transaction; False, and
+        nothing is written, if the lease was lost."""
+        said = {"heartbeat": time.time(), "step": step, "tokens_per_second": tokens_per_second, "loss": loss}
+        with self._engine.begin() as db:
+            owned = db.execute(_while_owned(key, owner).values(**said)).rowcount == 1
+            if owned:
+                _insert_points(db, key, points)
+        return owned
 
     def finish(self, key: str, owner: Owner, state: Literal["finished", "diverged"], result: Mapping[str, Any]) -> bool:
         return self._owned(
@@ -247,9 +260,8 @@ class Ledger:
         )
 
     def _owned(self, key: str, holder: Owner, **values: Any) -> bool:
-        condition = sa.and_(RUNS.c.key == key, RUNS.c.owner == str(holder), RUNS.c.state == "running")
         with self._engine.begin() as db:
-            return db.execute(sa.update(RUNS).where(condition).values(**values)).rowcount == 1
+            return db.execute(_while_owned(key, holder).values(**values)).rowcount == 1
 
     def owned_by(self, owner: Owner) -> list[str]:
         with self._read() as db:
@@ -286,14 +298,8 @@ class Ledger:
 
     def add_points(self, key: str, points: Sequence[Mapping[str, Any]]) -> None:
         """Append curve points; a point measured again after a restart is the same point and is kept once."""
-        if not points:
-            return
         with self._engine.begin() as db:
-            db.execute(
-                insert(POINTS)
-                .values([{"run_key": key, "time": time.time(), **point} for point in points])
-                .on_conflict_do_nothing(index_elements=["run_key", "step", "name"])
-            )
+            _insert_points(db, key, points)
 
     def points(self, key: str, after_id: int = 0) -> list[sa.Row[Any]]:
         """Points of a run with an id over ``after_id``, in the order of their ids."""
@@ -386,3 +392,15 @@ class Ledger:
                 .values(tracking_uri=uri, study=study, run_key=key, **values)
                 .on_conflict_do_update(index_elements=["tracking_uri", "study", "run_key"], set_=values)
             )
+
+
+def _while_owned(key: str, holder: Owner) -> sa.Update:
+    """A change of the run that is none if somebody else, or nobody, holds it."""
+    return sa.update(RUNS).where(RUNS.c.key == key, RUNS.c.owner == str(holder), RUNS.c.state == "running")
+
+
+def _insert_points(db: sa.Connection, key: str, points: Sequence[Mapping[str, Any]]) -> None:
+    if points:
+        # One statement with its rows beside it: with the rows in it, it would be built anew each time.
+        statement = insert(POINTS).on_conflict_do_nothing(index_elements=["run_key", "step", "name"])
+        db.execute(statement, [{"run_key": key, "time": time.time(), **point} for point in points])

@@ -64,10 +64,8 @@ class LedgerTracker:
         step, rate, loss = self._progress
         if not self.lease_lost:
             self.lease_lost = not self._ledger.heartbeat(
-                self._key, self._owner, step=step, tokens_per_second=rate, loss=loss
+                self._key, self._owner, step=step, tokens_per_second=rate, loss=loss, points=self._points
             )
-        if not self.lease_lost:
-            self._ledger.add_points(self._key, self._points)
         self._points.clear()
         self._flushed = time.monotonic()
 

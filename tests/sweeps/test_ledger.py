@@ -61,6 +61,22 @@ def test_a_run_that_the_workspace_has_is_not_planned_anew(ledger: Ledger) -> Non
     assert ledger.lease("second", "sweep", me) is None
 
 
+def test_progress_and_points_are_written_together_or_not_at_all(ledger: Ledger) -> None:
+    ledger.add("s", planned(spec()))
+    me = Owner.me()
+    leased = ledger.lease("s", "sweep", me)
+    assert leased
+    point = {"step": 1, "tokens": 256, "flops": 1e6, "name": "train_loss", "value": 5.0}
+    again = point | {"value": 4.0}  # measured again after a restart: the first stays
+    for points in ([], [point], [again, point | {"step": 2}]):
+        assert ledger.heartbeat(leased.key, me, step=1, tokens_per_second=1.0, loss=5.0, points=points)
+    kept = [(row.step, row.value) for row in ledger.points(leased.key)]
+    assert kept == [(1, 5.0), (2, 5.0)]
+    ledger.release(leased.key, me)
+    assert not ledger.heartbeat(leased.key, me, step=9, tokens_per_second=1.0, loss=1.0, points=[point | {"step": 9}])
+    assert [(row.step, row.value) for row in ledger.points(leased.key)] == kept
+
+
 def test_concurrent_callers_never_lease_the_same_run(ledger: Ledger) -> None:
     ledger.add("s", planned(*(spec(seed=seed) for seed in range(40))))
     taken: list[str] = []

@@ -165,7 +165,10 @@ class Run:
         if policy.action == "rewind" and progress.step % policy.window == 0:
             self.state.take_snapshot()
         batch = self.data.batch(progress.step, passed_over=progress.passed_over)
-        x_BT, y_BT = (torch.from_numpy(a).to(self.numerics.device) for a in batch)
+        x_BT, y_BT = (torch.from_numpy(a) for a in batch)
+        if self.numerics.device == "cuda":
+            # From pinned memory the copy queues behind the steps under way, and the host doesn't wait for it.
+            x_BT, y_BT = (a.pin_memory().to("cuda", non_blocking=True) for a in (x_BT, y_BT))
         return x_BT, y_BT
 
     def finish_step(self, loss: Tensor) -> None:
