@@ -4,9 +4,9 @@
 
 Real runs on the embedded corpus (batch of 512 tokens, context 128, vocabulary 1,024: the quickstart's), as a worker of
 a sweep trains them: with a ledger on disk, twelve evaluations and a checkpoint every 20 seconds, on one thread. Each
-part is timed from outside, without what it calls of other parts: by the wall, where writes that wait for the disk count
-and so does waiting for a core that others use, and by the thread's CPU time, where neither does. On a CPU a call returns
-when its work is done. "between" is the loop itself.
+part is timed from outside, without what it calls of other parts: by the wall, where waiting for the disk counts and so
+does waiting for a core that others use, and by the thread's CPU time, where neither does. On a CPU a call returns when
+its work is done. "between" is the loop itself.
 
 Reference: logging under 1% of the time, and data never waited for.
 """

@@ -49,7 +49,7 @@ def trained(folder: Path, shape: ModelShape = LLAMA, parametrisation: Parametris
         tokenizer_key="t" * 64,
         held_out_tokens=100,
     )
-    state = TrainingState(spec, Numerics(), 1)
+    state = TrainingState(spec, Numerics())
     generator = torch.Generator().manual_seed(1)
     with torch.no_grad():
         for parameter in state.model.parameters():

@@ -7,7 +7,9 @@ import hashlib
 import math
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from scaling.record import Record
@@ -53,11 +55,11 @@ class Progress(Record):
 class TrainingState:
     """Model, optimiser, and the losses that nobody has looked at yet.
 
-    ``unread_S3`` holds loss, gradient norm and whether it is a spike of each of the last ``unread`` steps. They stay on
-    the device so that a step never waits for them, and go into the checkpoint so that a resumed run reports the same.
+    Of each of the last steps, ``_unread`` holds loss, gradient norm and whether it is a spike. They stay on the device
+    so that a step never waits for them, and go into the checkpoint so that a resumed run reports the same.
     """
 
-    def __init__(self, spec: RunSpec, numerics: Numerics, most_unread: int) -> None:
+    def __init__(self, spec: RunSpec, numerics: Numerics) -> None:
         """The state before the first step, its weights drawn from the seed."""
         self.model = build(spec.shape, spec.parametrisation)
         self.model.initialise(spec.seed)
@@ -65,8 +67,9 @@ class TrainingState:
         self.optimizer = Optimizer(self.model, spec.optimizer)
         self.watch = SpikeWatch(spec.spikes, numerics.device)
         self.step = TrainingStep(self.model, self.optimizer, numerics, spec.optimizer.gradient_clip, self.watch)
-        self.unread_S3 = torch.zeros(most_unread, 3, device=numerics.device)
-        self.unread = 0
+        self._device = numerics.device
+        self._unread: list[tuple[Tensor, Tensor, Tensor]] = []
+        self._fetched_S3: NDArray[np.float32] | None = None
         self._last: Tensor | float = math.nan
         self._overflows = numerics.precision == "fp16"
         self._snapshot: dict[str, Any] | None = None
@@ -99,8 +102,8 @@ class TrainingState:
         self.optimizer.load_state_dict(saved["optimizer"])
         self.watch.restore(saved["watch"])
         self.step.scaler.load_state_dict(saved["scaler"])
-        self.unread = len(saved["unread"])
-        self.unread_S3[: self.unread] = saved["unread"]
+        self._unread = [(loss, norm, spike != 0) for loss, norm, spike in saved["unread"]]
+        self._fetched_S3 = None
         self._snapshot = saved["snapshot"]
 
     def dump(self) -> dict[str, Any]:
@@ -112,7 +115,7 @@ class TrainingState:
             "optimizer": self.optimizer.state_dict(),
             "watch": self.watch.dump(),
             "scaler": self.step.scaler.state_dict(),
-            "unread": self.unread_S3[: self.unread].clone(),
+            "unread": self._unread_S3(),
         }
 
     # Going back behind a spike
@@ -138,10 +141,21 @@ class TrainingState:
 
     def advance(self, loss: Tensor, norm: Tensor, spike: Tensor) -> None:
         """Count one step."""
-        self.unread_S3[self.unread] = torch.stack([loss, norm, spike.float()])
-        self.unread += 1
+        self._unread.append((loss, norm, spike))
+        self._fetched_S3 = None
         self._last = loss
         self.note(step=self.progress.step + 1)
+
+    def _unread_S3(self) -> Tensor:
+        if not self._unread:
+            return torch.zeros(0, 3, device=self._device)
+        return torch.stack([torch.stack(column_S).float() for column_S in zip(*self._unread, strict=True)], dim=1)
+
+    def _fetched(self) -> NDArray[np.float32]:
+        """What is unread, fetched from the device once."""
+        if self._fetched_S3 is None:
+            self._fetched_S3 = self._unread_S3().cpu().numpy()
+        return self._fetched_S3
 
     def note(self, **changes: Any) -> None:
         self.progress = self.progress.model_copy(update=changes)
@@ -154,25 +168,29 @@ class TrainingState:
         """
         if self._overflows and self.step.scaler.get_scale() < _SMALLEST_LOSS_SCALE:
             return self.progress.step
-        looked_at_SV = self.unread_S3[: self.unread, : 1 if self._overflows else 2]
-        bad_S = (~torch.isfinite(looked_at_SV)).any(dim=1).nonzero()
+        looked_at_SV = self._fetched()[:, : 1 if self._overflows else 2]
+        bad_S = np.flatnonzero(~np.isfinite(looked_at_SV).all(axis=1))
         return self._step_of(int(bad_S[0])) if len(bad_S) else None
 
     def read(self) -> dict[str, float]:
-        """Mean loss and mean gradient norm of the unread steps, which are then read; their spikes are noted."""
-        values_S3 = self.unread_S3[: self.unread].double()
-        means = {"train_loss": values_S3[:, 0].mean().item()}
-        finite_S = torch.isfinite(values_S3[:, 1])
+        """Mean loss and mean gradient norm of the unread steps, which are then read; their spikes are noted. Empty if
+        there is none, as at a step that the run went back to."""
+        if not self._unread:
+            return {}
+        values_S3 = self._fetched().astype(np.float64)
+        means = {"train_loss": float(values_S3[:, 0].mean())}
+        finite_S = np.isfinite(values_S3[:, 1])
         if finite_S.any():
-            means["gradient_norm"] = values_S3[finite_S, 1].mean().item()
-        spikes = [self._step_of(index) for index in values_S3[:, 2].nonzero().flatten().tolist()]
+            means["gradient_norm"] = float(values_S3[finite_S, 1].mean())
+        spikes = [self._step_of(index) for index in np.flatnonzero(values_S3[:, 2]).tolist()]
         if spikes:
             self.note(spikes=(*self.progress.spikes, *spikes))
-        self.unread = 0
+        self._unread.clear()
+        self._fetched_S3 = None
         return means
 
     def _step_of(self, index: int) -> int:
-        return self.progress.step - self.unread + 1 + index
+        return self.progress.step - len(self._unread) + 1 + index
 
     @property
     def last_loss(self) -> float:

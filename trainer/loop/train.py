@@ -115,8 +115,8 @@ class Run:
         self.spec, self.numerics, self.checkpoints, self.tracker = spec, numerics, checkpoints, tracker
         self.data, self.branches = data, frozenset(branches)
         self.held_out = HeldOutSet(data.corpus, spec.held_out_tokens, spec.shape.context)
-        reports = report_steps(spec.steps, {spec.branch_step, *self.branches})
-        self.reports, self.evaluations = set(reports), set(evaluation_steps(spec.steps, evaluations))
+        self.reports = set(report_steps(spec.steps, {spec.branch_step, *self.branches}))
+        self.evaluations = set(evaluation_steps(spec.steps, evaluations))
         self.looks = self.reports | self.evaluations | self.branches
         # A forward pass is a third of a step's compute.
         affordable = 3 * EVALUATION_SHARE * spec.tokens / max(1, len(self.evaluations)) / spec.shape.context
@@ -124,8 +124,7 @@ class Run:
         self.flops_per_token = architectures.get(spec.shape.architecture).training_flops_per_token(spec.shape)
 
         torch.manual_seed(spec.seed)
-        most_unread = max(np.diff([0, *reports]).tolist())
-        self.state = TrainingState(spec, numerics, most_unread)
+        self.state = TrainingState(spec, numerics)
         self.started = self.last_saved = self.last_progress = time.monotonic()
 
     def measure(self, clock: StepClock, peak_flops_per_second: float | None) -> None:
