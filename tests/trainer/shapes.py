@@ -15,6 +15,9 @@ SHAPES = {
     "gpt2": ModelShape(
         architecture="gpt2", layers=2, width=32, heads=4, kv_heads=4, ffn_width=48, vocabulary=50, context=12
     ),
+    "lstm": ModelShape(
+        architecture="lstm", layers=2, width=32, heads=1, kv_heads=1, ffn_width=32, vocabulary=50, context=12
+    ),
 }
 """One of each, for tests that train or decode."""
 
@@ -42,7 +45,13 @@ def _gpt2(draw: Callable[..., int]) -> dict[str, int]:
     }
 
 
-_OWN: dict[str, SearchStrategy[dict[str, int]]] = {"llama": _llama(), "gpt2": _gpt2()}
+@st.composite
+def _lstm(draw: Callable[..., int]) -> dict[str, int]:
+    width = draw(st.integers(8, 48))
+    return {"width": width, "heads": 1, "kv_heads": 1, "ffn_width": width}
+
+
+_OWN: dict[str, SearchStrategy[dict[str, int]]] = {"llama": _llama(), "gpt2": _gpt2(), "lstm": _lstm()}
 
 
 @st.composite

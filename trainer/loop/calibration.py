@@ -24,7 +24,7 @@ from trainer.loop.numerics import Numerics, Precision, cxx_compiler_available, p
 from trainer.loop.optimizer import Optimizer
 from trainer.loop.step import TrainingStep
 from trainer.loop.train import EVALUATION_SHARE
-from trainer.models import build
+from trainer.models import build, model_class
 from trainer.whole_file import write_whole
 
 __all__ = ["Calibration", "Speed", "calibrate", "choose_compiled"]
@@ -166,14 +166,16 @@ def calibrate(
     batch_sequences: sequences a training step holds. device: CUDA if there is one, by default. cache: a JSON file for
     the answer; it is used again while processor, torch and shapes are the same. progress: told what is being done and
     the share that is. planned_seconds: how much eager training is planned; over ``COMPILE_WORTH_TIMING_SECONDS`` the
-    middle shape is compiled and timed too, which takes 5 to 30 s.
+    middle shape is compiled and timed too, which takes 5 to 30 s, if its architecture can be.
     """
     report = progress or (lambda _what, _share: None)
     chosen: Literal["cpu", "cuda"] = device or ("cuda" if torch.cuda.is_available() else "cpu")
     distinct = sorted(set(shapes), key=_flops_per_token)
     measured = sorted({0, len(distinct) // 2, len(distinct) - 1})
     timed = [distinct[index] for index in measured]
-    compiling = cxx_compiler_available() and (planned_seconds or 0.0) > COMPILE_WORTH_TIMING_SECONDS
+    long_enough = (planned_seconds or 0.0) > COMPILE_WORTH_TIMING_SECONDS
+    compilable = all(model_class(shape.architecture).compilable for shape in distinct)
+    compiling = long_enough and compilable and cxx_compiler_available()
     key = content_hash(
         {
             "version": _VERSION,

@@ -44,6 +44,8 @@ class TrainingStep:
         self.scaler = torch.amp.GradScaler(self._device, enabled=numerics.precision == "fp16")
         self._parameters = list(model.parameters())
         model.recompute = numerics.recompute
+        if numerics.compiled and not model.compilable:
+            raise UserError(f"an {model.shape.architecture} can't be compiled: run it eager (compiled: false)")
         self._hidden = _compiled(model.hidden) if numerics.compiled else model.hidden
         self._never = torch.zeros((), dtype=torch.bool, device=self._device)
 

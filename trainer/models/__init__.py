@@ -22,6 +22,7 @@ __all__ = ["build", "model_class"]
 _BUILT_IN = {
     "llama": ("trainer.models.llama", "Llama"),
     "gpt2": ("trainer.models.gpt2", "GPT2"),
+    "lstm": ("trainer.models.lstm", "LSTM"),
 }
 
 

@@ -30,6 +30,8 @@ class LanguageModel(nn.Module):
 
     residual_writers: tuple[str, ...] = ()
     """Ends of the names of matrices that write into the residual stream."""
+    compilable: bool = True
+    """Whether torch.compile takes :meth:`hidden` as one graph."""
     recompute: bool = False
     """Activations inside a layer are forgotten and computed again in the backward pass (Chen et al. 1604.06174)."""
 

@@ -105,6 +105,9 @@ def test_the_released_gpt2_models_are_counted_to_the_parameter(changes: dict[str
         ("llama", {"width": 36, "heads": 4, "kv_heads": 4}, "width 36 over heads 4 is odd"),
         ("gpt2", {"state_width": 16}, "state_width 16 is given, but gpt2 has no state"),
         ("gpt2", {"kv_heads": 2}, "kv_heads 2 is not heads 4"),
+        ("lstm", {"heads": 2}, "heads is 2, but an lstm has no heads: use 1"),
+        ("lstm", {"ffn_width": 40}, "ffn_width 40 is not width"),
+        ("lstm", {"state_width": 16}, "state_width 16 is given, but an lstm's is ffn_width"),
     ],
 )
 def test_a_shape_that_its_architecture_can_not_have_is_refused(
