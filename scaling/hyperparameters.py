@@ -19,6 +19,7 @@ from scaling.laws.olmo_ladder import OLMO_LADDER, OLMO_LADDER_BATCH
 from scaling.laws.step_law import STEP_LAW, STEP_LAW_BATCH
 from scaling.quantity import format_count
 from scaling.record import Interval, Record
+from scaling.run_spec import Parametrisation
 
 __all__ = [
     "PRIOR_EXPONENT",
@@ -34,6 +35,7 @@ __all__ = [
     "published_batch",
     "published_rate",
     "published_rates",
+    "transferred_rate",
 ]
 
 PUBLISHED_RATES: dict[str, HyperparameterLaw] = {law.name: law for law in (STEP_LAW, DEEPSEEK, OLMO_LADDER)}
@@ -46,7 +48,8 @@ PRIOR_EXPONENT = 1 / 3
 """lr ~ N^(-1/3): the OLMo ladder's (2412.04403), and what muP's 1/width says of models whose width grows as N^(1/3)."""
 PRIOR_EXPONENT_SD = 0.15
 """How far apart published exponents lie: 0 to 0.71, most of them between a quarter and a half."""
-
+_TRANSFERRED = Interval(estimate=0.0, low=-0.05, high=0.05)
+"""TODO"""
 _LEVEL_QUANTILE = 1.6448536269514722
 """Normal quantile of a 90% interval."""
 _LEAST_LN_RATE_SD = 0.15
@@ -167,17 +170,31 @@ def law_from_probe(valleys: Sequence[tuple[float, Valley]]) -> LearningRateLaw:
     )
 
 
-def fixed_rate(rate: float) -> LearningRateLaw:
+def transferred_rate(params: float, valley: Valley, parametrisation: Parametrisation) -> LearningRateLaw:
+    """The valley of one size as the law of all, under a parametrisation that transfers it."""
+    doubt = f" ({valley.reason})" if valley.reason else ""
+    return LearningRateLaw(
+        rate_at=valley.rate,
+        params_at=params,
+        exponent=_TRANSFERRED,
+        basis=f"probed at {format_count(params)} parameters{doubt}, carried to all sizes by {parametrisation.label}",
+    )
+
+
+def fixed_rate(rate: float, parametrisation: Parametrisation | None = None) -> LearningRateLaw:
     """One rate for all sizes, as given.
 
-    How it should change with size was not measured, so the interval of the exponent spans the published ones, 0 to 2/3,
-    and lets the rate at larger sizes fall but not rise.
+    Under the standard parametrisation, how it should change with size was not measured: the interval of the exponent
+    spans the published ones, 0 to 2/3, and lets the rate at larger sizes fall but not rise.
     """
+    carried = parametrisation is not None and parametrisation.name != "standard"
     return LearningRateLaw(
         rate_at=Interval(estimate=rate, low=rate, high=rate),
         params_at=1e6,
-        exponent=Interval(estimate=0.0, low=0.0, high=2 / 3),
-        basis="given as a number, the same for all sizes; how it changes with size was not measured",
+        exponent=_TRANSFERRED if carried else Interval(estimate=0.0, low=0.0, high=2 / 3),
+        basis=f"given as a number, carried to all sizes by {parametrisation.label}"
+        if parametrisation is not None and carried
+        else "given as a number, the same for all sizes; how it changes with size was not measured",
     )
 
 

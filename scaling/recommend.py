@@ -17,6 +17,7 @@ from scaling.fits.irreducible import levels_off_too_early
 from scaling.hardware import accelerator as find_accelerator
 from scaling.hardware import cluster_estimate, cluster_flops
 from scaling.hyperparameters import LearningRateLaw
+from scaling.laws.power_lines import WeightDecay
 from scaling.post_training import post_training_stages
 from scaling.prediction import predict
 from scaling.published import published_optima
@@ -24,7 +25,7 @@ from scaling.quantity import format_count
 from scaling.recipe import Anchor, Recipe, recipe_from_literature, recipe_from_study
 from scaling.recommendation import Alternative, ClusterEstimate, Recommendation
 from scaling.record import Interval, Record
-from scaling.run_spec import OptimizerSpec, RunSpec, ScheduleSpec
+from scaling.run_spec import OptimizerSpec, Parametrisation, RunSpec, ScheduleSpec
 from scaling.shape import ModelShape
 
 __all__ = ["ILLUSTRATION_ORDERS", "StudyContext", "recommend"]
@@ -56,7 +57,8 @@ class StudyContext(Record):
     learning_rate_law: LearningRateLaw
     anchor_batch_tokens: int = Field(description="batch of the largest fitted run")
     anchor_tokens: int = Field(description="tokens of the largest fitted run")
-    weight_decay: float
+    weight_decay: WeightDecay
+    parametrisation: Parametrisation = Parametrisation()
     seed: int
 
 
@@ -119,7 +121,11 @@ def recommend(
         run=None if context is None else _run(context, shape, recipe),
         cluster=cluster,
         post_training=post_training_stages(
-            counts.total, recipe.learning_rate.estimate, cluster, find_accelerator(cluster.accelerator).bf16_flops
+            counts.total,
+            # Other trainers know one rate for all weights: that of the matrices, which are nearly all of them.
+            recipe.learning_rate.estimate * (context.parametrisation.matrix_rate(shape.width) if context else 1),
+            cluster,
+            find_accelerator(cluster.accelerator).bf16_flops,
         ),
         alternatives=_alternatives(fit, target),
         warnings=_warnings(fit, allocation, orders, context, accounting),
@@ -167,14 +173,13 @@ def _shape(total: float, around: float, context: StudyContext | None) -> ModelSh
 
 
 def _run(context: StudyContext, shape: ModelShape, recipe: Recipe) -> RunSpec:
-    batch = recipe.global_batch_tokens
+    batch, rate = recipe.global_batch_tokens, float(f"{recipe.learning_rate.estimate:.6g}")
     return RunSpec(
         shape=shape,
+        parametrisation=context.parametrisation,
         tokens=recipe.tokens,
         global_batch_tokens=batch,
-        optimizer=OptimizerSpec(
-            learning_rate=float(f"{recipe.learning_rate.estimate:.6g}"), weight_decay=context.weight_decay
-        ),
+        optimizer=OptimizerSpec(learning_rate=rate, weight_decay=context.weight_decay.of(batch, rate, recipe.tokens)),
         schedule=ScheduleSpec(warmup_tokens=recipe.warmup_steps * batch, cooldown_tokens=recipe.cooldown_steps * batch),
         seed=context.seed,
         data_key=context.data_key,
@@ -294,7 +299,7 @@ def _recipe_carried_over(allocation: Allocation, context: StudyContext) -> list[
             "which its loss was measured. A model of this size would be given larger ones, and its loss a token would "
             "then be another: compare by bits per byte."
         )
-    if context.learning_rate_law.exponent.estimate == 0:
+    if context.learning_rate_law.exponent.estimate == 0 and context.parametrisation.name == "standard":
         said.append(
             "The learning rate was given as one number for all sizes, and larger models need smaller ones: set "
             "hyperparameters.learning_rate to probe, so that its change with size is measured."

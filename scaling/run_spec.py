@@ -111,6 +111,18 @@ class Parametrisation(Record):
             raise ValueError("parametrisation standard takes no base_head_width")
         return self
 
+    @property
+    def label(self) -> str:
+        """For people: ``muP from a width of 64``."""
+        if self.name == "standard":
+            return "the standard parametrisation"
+        layers = f" and {self.base_layers} layers" if self.base_layers else ""
+        return f"{'muP' if self.name == 'mup' else 'CompleteP'} from a width of {self.base_width}{layers}"
+
+    def matrix_rate(self, width: int) -> float:
+        """What AdamW's learning rate is multiplied with for a layer's matrices, at this width."""
+        return (self.base_width or width) / width
+
 
 class SpikePolicy(Record):
     """What happens at a step whose loss or gradient norm lies ``sigma`` standard deviations above the mean of the

@@ -202,10 +202,10 @@ class Conductor:
         """The study's law of learning rates: given as a number, or probed."""
         given = self.study.hyperparameters.learning_rate
         if given != "probe":
-            return fixed_rate(given)
+            return fixed_rate(given, plan.parametrisation)
         self.ledger.add(self.study.name, probe_runs(self.study, plan))
         self._train(plan, "probe")
-        result = probe_result(self.ledger, self.study.name)
+        result = probe_result(self.ledger, self.study.name, plan.parametrisation)
         self._write("learning_rates.json", result.model_dump_json(indent=2))
         return result.law
 
@@ -319,6 +319,7 @@ class Conductor:
             anchor_batch_tokens=self.study.hyperparameters.global_batch_tokens,
             anchor_tokens=largest.tokens,
             weight_decay=self.study.hyperparameters.weight_decay,
+            parametrisation=plan.parametrisation,
             seed=self.study.seed,
         )
 

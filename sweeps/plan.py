@@ -14,7 +14,7 @@ from typing import Any
 from scaling.design.isoflop import DesignPoint, IsoflopDesign, budgets_for, hold_out_point, isoflop_design
 from scaling.errors import UserError
 from scaling.record import Record
-from scaling.run_spec import OptimizerSpec, RunSpec, ScheduleSpec
+from scaling.run_spec import OptimizerSpec, Parametrisation, RunSpec, ScheduleSpec
 from scaling.shape import ModelShape
 from sweeps.study import Study
 from trainer.data.shards import Corpus
@@ -71,6 +71,7 @@ class Plan(Record):
     sweep: tuple[PlannedPoint, ...]
     hold_out: PlannedPoint
     replicates: int
+    parametrisation: Parametrisation = Parametrisation()
 
     @property
     def sweep_flops(self) -> float:
@@ -127,6 +128,7 @@ def make_plan(
     def planned(point: DesignPoint) -> PlannedPoint:
         return PlannedPoint(point=point, seconds=calibration.seconds(point.shape, point.tokens, numerics))
 
+    probe = tuple(_probe(study, design, smallest, calibration, numerics))
     return Plan(
         study=study.name,
         workers=workers,
@@ -147,10 +149,11 @@ def make_plan(
         evaluation_tokens=min(
             manifest.held_out.tokens // study.model.context * study.model.context, MAX_HELD_OUT_TOKENS
         ),
-        probe=tuple(_probe(study, design, smallest, calibration, numerics)),
+        probe=probe,
         sweep=tuple(planned(point) for point in design.points),
         hold_out=planned(hold_out),
         replicates=study.design.replicates,
+        parametrisation=study.hyperparameters.parametrisation.of(probe[0].shape if probe else None),
     )
 
 
@@ -192,9 +195,11 @@ def design_for_minutes(
 def _probe(
     study: Study, design: IsoflopDesign, flops: float, calibration: Calibration, numerics: Numerics
 ) -> list[ProbePoint]:
-    """Each rate at two sizes of the smallest budget's line, its second smallest and its second largest."""
+    """Each rate at two sizes of the smallest budget's line, its second smallest and its second largest; at the middle
+    one alone where the parametrisation carries its rate to all."""
     if study.hyperparameters.learning_rate != "probe":
         return []
+    standard = study.hyperparameters.parametrisation.name == "standard"
     line = sorted((p for p in design.points if p.budget == flops), key=lambda p: p.params.total)
     return [
         ProbePoint(
@@ -203,7 +208,7 @@ def _probe(
             learning_rate=rate,
             seconds=calibration.seconds(point.shape, point.tokens, numerics),
         )
-        for point in (line[1], line[-2])
+        for point in ((line[1], line[-2]) if standard else (line[len(line) // 2],))
         for rate in PROBE_RATES
     ]
 
@@ -212,20 +217,22 @@ def run_spec(study: Study, plan: Plan, shape: ModelShape, tokens: int, learning_
     """The specification of one run under the study's recipe."""
     settings = study.hyperparameters
     batch = settings.global_batch_tokens
+    # Rounded so that the key does not hang on the last bit of a fitted number.
+    rate = float(f"{learning_rate:.6g}")
 
     def whole_steps(share: float) -> int:
         return round(share * tokens / batch) * batch
 
     return RunSpec(
         shape=shape,
+        parametrisation=plan.parametrisation,
         tokens=tokens,
         global_batch_tokens=batch,
         seed=seed,
         data_key=plan.corpus.data_key,
         tokenizer_key=plan.corpus.tokenizer_key,
         held_out_tokens=plan.evaluation_tokens,
-        # Rounded so that the key does not hang on the last bit of a fitted number.
-        optimizer=OptimizerSpec(learning_rate=float(f"{learning_rate:.6g}"), weight_decay=settings.weight_decay),
+        optimizer=OptimizerSpec(learning_rate=rate, weight_decay=settings.weight_decay.of(batch, rate, tokens)),
         schedule=ScheduleSpec(
             warmup_tokens=whole_steps(settings.warmup), cooldown_tokens=whole_steps(settings.cooldown)
         ),

@@ -1,4 +1,5 @@
-"""Learning rates from short runs: the valley of loss at two small sizes, then a power law in the parameters.
+"""Learning rates from short runs: the valley of loss at two small sizes, then a power law in the parameters; or at one
+size, under a parametrisation that carries its rate to all.
 
 Published laws are refused here: at 28k parameters Step Law's rate costs 3.8% of loss (measured), for it was fitted from
 60M parameters up.
@@ -10,9 +11,10 @@ from collections.abc import Sequence
 
 from scaling.architectures import total_params
 from scaling.errors import UserError
-from scaling.hyperparameters import LearningRateLaw, Valley, fit_valley, law_from_probe
+from scaling.hyperparameters import LearningRateLaw, Valley, fit_valley, law_from_probe, transferred_rate
 from scaling.quantity import format_count
 from scaling.record import Record
+from scaling.run_spec import Parametrisation
 from sweeps.ledger import Ledger, PlannedRun
 from sweeps.plan import Plan, run_spec
 from sweeps.study import Study
@@ -21,7 +23,7 @@ __all__ = ["ProbeResult", "probe_result", "probe_runs"]
 
 
 class ProbeResult(Record):
-    """The measured valleys, by total parameters, and the law drawn through them."""
+    """The measured valleys, by total parameters, and the law that follows from them."""
 
     valleys: tuple[tuple[int, Valley], ...]
     law: LearningRateLaw
@@ -39,8 +41,10 @@ def probe_runs(study: Study, plan: Plan) -> list[PlannedRun]:
     ]
 
 
-def probe_result(ledger: Ledger, study: str) -> ProbeResult:
+def probe_result(ledger: Ledger, study: str, parametrisation: Parametrisation) -> ProbeResult:
     """The law from the finished probe runs; a diverged rate counts as worse than all that finished.
+
+    Under muP and CompleteP it is the probed size's rate for all.
 
     Raises :class:`UserError` if no size has three finished rates.
     """
@@ -56,7 +60,11 @@ def probe_result(ledger: Ledger, study: str) -> ProbeResult:
             "the learning-rate probe has no size with three finished runs; look at `scaling status`, or set "
             "hyperparameters.learning_rate to a number"
         )
-    return ProbeResult(valleys=tuple(valleys), law=law_from_probe(valleys))
+    if parametrisation.name == "standard":
+        law = law_from_probe(valleys)
+    else:
+        law = transferred_rate(*valleys[0], parametrisation)
+    return ProbeResult(valleys=tuple(valleys), law=law)
 
 
 def _columns(points: Sequence[tuple[float, float]]) -> tuple[list[float], list[float]]:

@@ -12,7 +12,10 @@ from pydantic import Field, StringConstraints, field_validator, model_validator
 from scaling import architectures
 from scaling.errors import UserError
 from scaling.hardware import accelerator
+from scaling.laws.power_lines import WeightDecay
 from scaling.record import Record
+from scaling.run_spec import Parametrisation
+from scaling.shape import ModelShape
 from trainer.data.corpus_settings import CorpusSettings
 from trainer.settings_file import SettingsFile, read_settings
 
@@ -70,12 +73,56 @@ class Design(Record):
     replicates: int = Field(default=2, ge=1, le=10)
 
 
+class ParametrisationSettings(Record):
+    """A name, or a name and the base; without one the probed shape is the base (:class:`Parametrisation`)."""
+
+    name: Literal["standard", "mup", "completep"] = "standard"
+    base_width: int | None = Field(default=None, ge=8)
+    base_layers: int | None = Field(default=None, ge=1)
+    base_head_width: int | None = Field(default=None, ge=1)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _word(cls, data: Any) -> Any:
+        return data if isinstance(data, dict | ParametrisationSettings) else {"name": data}
+
+    @model_validator(mode="after")
+    def _whole_base_or_none(self) -> ParametrisationSettings:
+        if self.has_base or self.name == "standard":
+            self.of(None)
+        return self
+
+    @property
+    def has_base(self) -> bool:
+        return any(base is not None for base in (self.base_width, self.base_layers, self.base_head_width))
+
+    def of(self, probed: ModelShape | None) -> Parametrisation:
+        """What a run is given; ``probed`` is the base where none stands in the study."""
+        fields = self.model_dump()
+        if self.name != "standard" and not self.has_base and probed is not None:
+            fields |= {"base_width": probed.width, "base_head_width": probed.head_width}
+            fields |= {"base_layers": probed.layers} if self.name == "completep" else {}
+        return Parametrisation.model_validate(fields)
+
+
 class Hyperparameters(Record):
     learning_rate: Literal["probe"] | Annotated[float, Field(gt=0, lt=1)] = "probe"
+    parametrisation: ParametrisationSettings = ParametrisationSettings()
     global_batch_tokens: int = Field(default=512, ge=16)
-    weight_decay: float = Field(default=0.1, ge=0, lt=10)
+    weight_decay: WeightDecay = WeightDecay(absolute=0.1)
     warmup: float = Field(default=0.1, ge=0, le=0.5)
     cooldown: float = Field(default=0.2, ge=0, le=0.5)
+
+    @model_validator(mode="after")
+    def _rate_of_a_base(self) -> Hyperparameters:
+        wanted = self.parametrisation
+        if wanted.name != "standard" and not wanted.has_base and self.learning_rate != "probe":
+            layers = ", base_layers: 2" if wanted.name == "completep" else ""
+            raise ValueError(
+                f"has parametrisation {wanted.name} and one number as learning_rate: give the base that it is the rate "
+                f"of, for instance {{name: {wanted.name}, base_width: 64{layers}}}, or set learning_rate to probe"
+            )
+        return self
 
 
 class Execute(Record):

@@ -6,10 +6,13 @@ the learning rate η and the batch B, so that a τ measured once gives λ for th
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import Any, ClassVar
+
+from pydantic import Field, model_validator
 
 from scaling.laws.hyperparameter import HyperparameterLaw
 from scaling.laws.law import Parameter
+from scaling.record import Record
 
 __all__ = [
     "BATCH_EXPONENT",
@@ -17,6 +20,7 @@ __all__ = [
     "POWER_LINES_TIMESCALE",
     "PowerLinesBatch",
     "PowerLinesTimescale",
+    "WeightDecay",
     "adamw_timescale",
     "weight_decay_of",
 ]
@@ -65,6 +69,34 @@ def adamw_timescale(batch_tokens: float, learning_rate: float, weight_decay: flo
 def weight_decay_of(timescale: float, batch_tokens: float, learning_rate: float, tokens: float) -> float:
     """λ = B/(ητD): the weight decay that gives a run the timescale τ."""
     return batch_tokens / (learning_rate * timescale * tokens)
+
+
+class WeightDecay(Record):
+    """A decay as it is given: ``absolute``, the same for every run, or by the ``timescale`` τ that every run gets.
+
+    A number is read as absolute.
+    """
+
+    absolute: float | None = Field(default=None, ge=0, lt=10)
+    timescale: float | None = Field(default=None, gt=0, le=100, description="share of the run")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _number(cls, data: Any) -> Any:
+        return data if isinstance(data, dict | WeightDecay) else {"absolute": data}
+
+    @model_validator(mode="after")
+    def _exactly_one(self) -> WeightDecay:
+        if (self.absolute is None) == (self.timescale is None):
+            raise ValueError("is a number, or timescale alone")
+        return self
+
+    def of(self, batch_tokens: float, learning_rate: float, tokens: float) -> float:
+        """λ of one run; ``learning_rate`` is its peak. Rounded, so that no key hangs on the last bit of a quotient."""
+        if self.absolute is not None:
+            return self.absolute
+        assert self.timescale is not None
+        return float(f"{weight_decay_of(self.timescale, batch_tokens, learning_rate, tokens):.6g}")
 
 
 POWER_LINES_BATCH = PowerLinesBatch()

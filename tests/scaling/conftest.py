@@ -8,6 +8,7 @@ import pytest
 from scaling.fit import Fit
 from scaling.fits.together import fit_table
 from scaling.hyperparameters import LearningRateLaw
+from scaling.laws.power_lines import WeightDecay
 from scaling.recommend import StudyContext
 from scaling.record import Interval
 from scaling.simulation import IsoflopDesign, simulate_isoflop
@@ -63,6 +64,6 @@ def study_context() -> StudyContext:
         learning_rate_law=law,
         anchor_batch_tokens=512,
         anchor_tokens=2_000_000,
-        weight_decay=0.1,
+        weight_decay=WeightDecay(absolute=0.1),
         seed=0,
     )

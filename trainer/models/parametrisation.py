@@ -81,7 +81,10 @@ class Scaling:
 
     def rate(self, role: Role, *, muon: bool = False) -> float:
         """Factor of a parameter's learning rate."""
-        return float(self._width_ratio ** -(0.5 if muon else 1.0)) if role in ("matrix", "residual") else 1.0
+        if role not in ("matrix", "residual"):
+            return 1.0
+        factor = self.parametrisation.matrix_rate(self.shape.width)
+        return float(factor**0.5) if muon else factor
 
     def decay(self, role: Role, *, muon: bool = False) -> float:
         """Factor of a parameter's weight decay."""
