@@ -20,7 +20,9 @@ from scaling.hyperparameters import (
     published_batch,
     published_rate,
     published_rates,
+    transferred_rate,
 )
+from scaling.run_spec import Parametrisation
 
 RATES = (2e-3, 4e-3, 8e-3, 1.6e-2, 3.2e-2)
 
@@ -127,6 +129,15 @@ def test_a_given_rate_is_used_at_all_sizes_but_its_interval_admits_that_larger_m
     assert interval.low is not None and interval.high is not None
     assert interval.low < 4e-4
     assert interval.high == pytest.approx(4e-3)
+
+
+def test_a_rate_that_is_carried_holds_at_all_sizes_with_the_interval_that_was_measured() -> None:
+    mup = Parametrisation(name="mup", base_width=64)
+    for law in (transferred_rate(6e4, _valley(9e-3), mup), fixed_rate(9e-3, mup)):
+        assert law.rate(1e5) == law.rate(1e10) == pytest.approx(9e-3)
+        assert law.exponent.low is not None and law.exponent.high is not None
+        assert -0.2 < law.exponent.low < 0 < law.exponent.high < 0.2
+        assert "muP from a width of 64" in law.basis
 
 
 def test_a_law_survives_its_own_json() -> None:

@@ -13,10 +13,12 @@ from scaling.errors import UserError
 from scaling.fit import Fit, IsoflopFit, ParametricFit
 from scaling.hyperparameters import fixed_rate
 from scaling.laws.chinchilla import CHINCHILLA
+from scaling.laws.power_lines import WeightDecay, adamw_timescale
 from scaling.published import optimum
 from scaling.recommend import StudyContext, recommend
 from scaling.recommendation import Recommendation
 from scaling.record import Interval
+from scaling.run_spec import Parametrisation
 
 from .conftest import counted_as
 
@@ -141,6 +143,32 @@ def test_a_toy_vocabulary_on_a_large_model_and_an_unprobed_rate_are_warned_of(
     assert large.learning_rate.low is not None and large.learning_rate.low < 4e-4
     small = recommend(laptop_fit, flops=1e14, context=study_context)
     assert not any("vocabulary" in warning or "one number" in warning for warning in small.warnings)
+
+
+def test_under_mup_the_run_carries_the_base_and_later_stages_the_rate_of_its_matrices(
+    laptop_fit: Fit, study_context: StudyContext
+) -> None:
+    mup = Parametrisation(name="mup", base_width=32)
+    timescale = WeightDecay(timescale=0.2)
+    carried = {
+        "parametrisation": mup,
+        "learning_rate_law": fixed_rate(1e-2, mup),
+        "weight_decay": timescale,
+    }
+    made = recommend(laptop_fit, flops=1e16, context=study_context.model_copy(update=carried))
+    assert made.run is not None
+    assert made.run.parametrisation == mup
+    assert made.run.optimizer.learning_rate == 1e-2
+    tau = adamw_timescale(
+        made.run.global_batch_tokens, 1e-2, made.run.optimizer.weight_decay, made.run.tokens
+    )  # fmt: skip
+    assert tau == pytest.approx(0.2, rel=1e-5)
+    assert not any("one number for all sizes" in warning for warning in made.warnings)
+    plain = recommend(
+        laptop_fit, flops=1e16, context=study_context.model_copy(update={"learning_rate_law": fixed_rate(1e-2)})
+    )
+    ratio = made.post_training[0].learning_rate / plain.post_training[0].learning_rate
+    assert ratio == pytest.approx(32 / made.shape.width, rel=0.1)
 
 
 def test_tokens_a_parameter_outside_the_fitted_ones_are_warned_of(lab_fit: Fit) -> None:

@@ -66,6 +66,34 @@ def test_example_in_the_repository_is_what_study_new_writes() -> None:
         ("name: quickstart", "name: ../evil", "name: ../evil", ["name is '../evil'", "letters"]),
         ("seed: 0", "seed: 0\nseed: 1", "seed: 1", ["stands twice"]),
         ("design:\n", "design: 7\nignored:\n", "design: 7", ["design is 7", "keys of its own"]),
+        (
+            "\n  parametrisation: standard",
+            "\n  parametrisation: mupp",
+            "mupp",
+            ["hyperparameters.parametrisation is 'mupp'", "'standard', 'mup' or 'completep'"],
+        ),
+        (
+            "\n  parametrisation: standard",
+            "\n  parametrisation: {name: completep, base_width: 48}",
+            "base_width: 48",
+            ["hyperparameters.parametrisation", "completep needs base_layers"],
+        ),
+        (
+            "\n  parametrisation: standard",
+            "\n  parametrisation: {name: mup, base_widht: 64}",
+            "base_widht",
+            ["base_widht is not a key here", "Did you mean base_width?"],
+        ),
+        (
+            "learning_rate: probe\n  parametrisation: standard",
+            "learning_rate: 0.01\n  parametrisation: mup",
+            "hyperparameters:",
+            ["one number as learning_rate", "{name: mup, base_width: 64}", "set learning_rate to probe"],
+        ),
+        ("decay: 0.1", "decay: -1", "decay: -1", ["hyperparameters.weight_decay is -1", "at least 0"]),
+        ("decay: 0.1", "decay: {timescale: 0}", "timescale: 0}", ["weight_decay.timescale is 0", "more than 0"]),
+        ("decay: 0.1", "decay: {timescail: 1}", "timescail", ["is not a key here", "Did you mean timescale?"]),
+        ("decay: 0.1", "decay: {}", "decay: {}", ["hyperparameters.weight_decay is a number, or timescale alone"]),
     ],
 )
 def test_a_mistake_is_one_line_with_file_line_field_and_remedy(

@@ -1,12 +1,11 @@
-"""Parametrisations: nothing at the base, and away from it activations that move alike, whatever the width or depth.
+"""Parametrisations: nothing at the base; away from it, steps, gradients and decay as the table's factors take them.
 
-The coordinate checks are claims about exponents, with one tolerance for all. Each factor of the table is also taken out
-in turn: a check that did not see it gone would tell nothing.
+What the factors do together is in ``test_coordinate_check.py``.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import pytest
@@ -15,7 +14,6 @@ from pydantic import ValidationError
 
 from scaling.run_spec import OptimizerSpec, Parametrisation
 from scaling.shape import ModelShape
-from trainer.evaluate.coordinate_check import coordinate_slopes
 from trainer.loop.optimizer import Optimizer
 from trainer.models import build
 from trainer.models.llama import Llama
@@ -24,11 +22,6 @@ from trainer.models.parametrisation import Scaling
 
 STANDARD = Parametrisation()
 MUP = Parametrisation(name="mup", base_width=32)
-WIDTHS = (32, 64, 128, 256, 512)
-LAYERS = (4, 8, 16)
-FLAT = 0.1
-"""Largest exponent in the size that still counts as none."""
-MOVING = ("layers.*.self_attn", "layers.*.mlp", "stream", "answers")
 
 
 def shape(width: int = 32, layers: int = 2, *, head_width: int = 8, tied: bool = True) -> ModelShape:
@@ -36,21 +29,6 @@ def shape(width: int = 32, layers: int = 2, *, head_width: int = 8, tied: bool =
         layers=layers, width=width, heads=width // head_width, kv_heads=width // head_width, ffn_width=width * 5 // 2,
         vocabulary=64, context=16, tied=tied,
     )  # fmt: skip
-
-
-def adamw(rate: float = 1e-2, **fields: float) -> OptimizerSpec:
-    return OptimizerSpec(learning_rate=rate, **fields)
-
-
-def over_width(
-    parametrisation: Parametrisation, optimizer: OptimizerSpec, *, tied: bool = True, widths: tuple[int, ...] = WIDTHS
-) -> dict[str, float]:
-    return coordinate_slopes([shape(width, tied=tied) for width in widths], parametrisation, optimizer)
-
-
-def over_depth(parametrisation: Parametrisation, optimizer: OptimizerSpec) -> dict[str, float]:
-    shapes = [shape(64, layers) for layers in LAYERS]
-    return coordinate_slopes(shapes, parametrisation, optimizer, along="layers", seeds=1)
 
 
 def slope(sizes: Sequence[float], values: Sequence[float]) -> float:
@@ -102,27 +80,6 @@ def test_a_parametrisation_has_the_base_it_needs_and_no_other() -> None:
     ):
         with pytest.raises(ValidationError, match="base_"):
             Parametrisation.model_validate(fields)
-
-
-# Over width
-
-
-@pytest.mark.parametrize("tied", [True, False])
-def test_under_mup_activations_move_alike_at_every_width_and_under_standard_they_do_not(tied: bool) -> None:
-    mup, standard = over_width(MUP, adamw(), tied=tied), over_width(STANDARD, adamw(), tied=tied)
-    assert all(abs(mup[name]) < FLAT for name in mup if name != "initial logits"), mup
-    assert all(standard[name] > 0.2 for name in MOVING), standard
-    # At the start the logits are those of a random head: they die out with width (2203.03466, appendix D.1).
-    assert -0.6 < mup["initial logits"] < -0.3 and abs(standard["initial logits"]) < FLAT
-
-
-def test_muon_moves_activations_alike_at_every_width_under_mup_alone() -> None:
-    muon = OptimizerSpec(name="muon", learning_rate=3e-3)
-    shapes = [shape(width) for width in (16, 64, 256)]
-    mup = coordinate_slopes(shapes, Parametrisation(name="mup", base_width=16), muon, steps=2)
-    standard = coordinate_slopes(shapes, STANDARD, muon, steps=2)
-    assert all(abs(mup[name]) < FLAT for name in mup if name != "initial logits"), mup
-    assert all(standard[name] > 0.3 for name in MOVING), standard
 
 
 def _step_norms(parametrisation: Parametrisation, name: str, width: int) -> float:
@@ -180,45 +137,6 @@ def test_eps_follows_the_gradients_size_over_width_and_depth(along: str) -> None
         assert slope(sizes, gradient) == pytest.approx(slope(sizes, eps), abs=0.35), role
 
 
-def _no_rate(self: Scaling, role: str, *, muon: bool = False) -> float:
-    return 1.0
-
-
-def _standard_deviation(self: Scaling, role: str, fan_in: int) -> float:
-    return Scaling(self.shape, STANDARD)._deviation_before(role, fan_in)  # type: ignore[attr-defined, no-any-return]
-
-
-def _matrices_as_the_embedding(self: Scaling, role: str, fan_in: int) -> float:
-    return 32**-0.5
-
-
-@pytest.mark.parametrize(
-    ("method", "without", "optimizer", "tied"),
-    [
-        ("rate", _no_rate, adamw(), True),
-        ("logits", property(lambda self: 1.0), adamw(), True),
-        ("logits", property(lambda self: 1.0), adamw(), False),
-        ("deviation", _standard_deviation, adamw(), True),
-        ("deviation", _matrices_as_the_embedding, adamw(), True),
-        ("eps", lambda self, role: 1.0, adamw(eps=1e-2), True),
-    ],
-    ids=[
-        "matrices' rate", "logits", "logits of an untied head", "embedding's deviation",
-        "matrices' deviation", "eps",
-    ],
-)  # fmt: skip
-def test_each_factor_over_width_is_missed_when_it_is_gone(
-    monkeypatch: pytest.MonkeyPatch, method: str, without: object, optimizer: OptimizerSpec, tied: bool
-) -> None:
-    widths = (16, 64, 256)
-    whole = over_width(MUP, optimizer, tied=tied, widths=widths)
-    assert all(abs(whole[name]) < 1.5 * FLAT for name in MOVING), whole
-    monkeypatch.setattr(Scaling, "_deviation_before", Scaling.deviation, raising=False)
-    monkeypatch.setattr(Scaling, method, without)
-    gone = over_width(MUP, optimizer, tied=tied, widths=widths)
-    assert any(abs(gone[name]) > 2 * FLAT for name in [*MOVING, "embed_tokens"]), gone
-
-
 def test_attention_scores_of_wider_heads_grow_no_more_than_a_base_head_width_allows() -> None:
     """Where queries and keys agree, as training makes them, their products grow with the head's width."""
 
@@ -240,44 +158,6 @@ def test_attention_scores_of_wider_heads_grow_no_more_than_a_base_head_width_all
 
     assert spread(128, 8) == pytest.approx(spread(8, 8), rel=0.15)
     assert spread(128, None) == pytest.approx(4 * spread(8, None), rel=0.15)
-
-
-# Over depth
-
-
-@pytest.mark.parametrize(
-    "optimizer", [adamw(3e-3), OptimizerSpec(name="muon", learning_rate=1e-2)], ids=["adamw", "muon"]
-)
-def test_under_completep_blocks_move_alike_at_every_depth_and_under_mup_they_do_not(optimizer: OptimizerSpec) -> None:
-    completep = over_depth(Parametrisation(name="completep", base_width=64, base_layers=4), optimizer)
-    mup = over_depth(Parametrisation(name="mup", base_width=64), optimizer)
-    assert all(abs(completep[name]) < FLAT for name in ("layers.*.self_attn", "layers.*.mlp", "answers")), completep
-    # What the layers change without a common direction adds up as the root of their number, over their number.
-    assert -0.5 < completep["stream"] < FLAT
-    assert mup["stream"] > 0.25 and mup["layers.*.mlp"] < -0.25, mup
-
-
-@pytest.mark.parametrize(
-    ("method", "without"),
-    [
-        ("residual", property(lambda self: 1.0)),
-        (
-            "deviation",
-            lambda self, role, fan_in: (fan_in * (2 * self.shape.layers if role == "residual" else 1)) ** -0.5,
-        ),
-    ],
-    ids=["what a block adds", "deviation of what writes into the stream"],
-)
-def test_each_factor_over_depth_is_missed_when_it_is_gone(
-    monkeypatch: pytest.MonkeyPatch, method: str, without: Callable[..., float]
-) -> None:
-    completep = Parametrisation(name="completep", base_width=64, base_layers=4)
-    optimizer = adamw(3e-3)
-    whole = over_depth(completep, optimizer)
-    assert abs(whole["layers.*.mlp"]) < FLAT and whole["stream"] < FLAT, whole
-    monkeypatch.setattr(Scaling, method, without)
-    gone = over_depth(completep, optimizer)
-    assert abs(gone["layers.*.mlp"]) > 2 * FLAT or gone["stream"] > 2 * FLAT, gone
 
 
 # Weight decay

@@ -12,7 +12,7 @@ import pytest
 from scaling.errors import UserError
 from scaling.fits.hyperparameter_law import HyperparameterSweep, excess_loss, fit_hyperparameters
 from scaling.laws.deepseek import DEEPSEEK, DEEPSEEK_BATCH
-from scaling.laws.power_lines import POWER_LINES_TIMESCALE, adamw_timescale, weight_decay_of
+from scaling.laws.power_lines import POWER_LINES_TIMESCALE, WeightDecay, adamw_timescale, weight_decay_of
 from scaling.laws.step_law import STEP_LAW, STEP_LAW_BATCH
 
 RATES = 2.0 ** np.arange(-12, -4.5, 0.5)
@@ -149,6 +149,9 @@ def test_the_weight_decay_of_a_timescale_gives_the_timescale() -> None:
     decay = weight_decay_of(0.2, 5e5, 1e-3, 1e10)
     assert adamw_timescale(5e5, 1e-3, decay, 1e10) == pytest.approx(0.2)
     assert adamw_timescale(1e6, 1e-3, 2 * decay, 1e10) == pytest.approx(0.2)
+    given = WeightDecay.model_validate({"timescale": 0.2})
+    assert given.of(5e5, 1e-3, 1e10) == float(f"{decay:.6g}")
+    assert WeightDecay.model_validate(0.1).of(5e5, 1e-3, 1e10) == 0.1
     with pytest.raises(UserError, match="power-lines-timescale has no published constants: fit it"):
         POWER_LINES_TIMESCALE.at(1e9, 2e10)
 

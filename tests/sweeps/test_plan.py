@@ -1,0 +1,83 @@
+"""What a study says of its recipe is what its runs are given: parametrisation, base, rate and decay."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from scaling.architectures import total_params
+from scaling.laws.power_lines import adamw_timescale
+from scaling.run_spec import Parametrisation
+from sweeps.conduct import Conductor
+from sweeps.owner import Owner
+from sweeps.plan import Plan, run_spec
+from sweeps.probe import probe_runs
+from sweeps.study import Study
+from sweeps.workspace import Workspace
+
+
+def changed(study: Study, **hyperparameters: Any) -> Study:
+    settings = study.model_dump(mode="json")
+    return Study.model_validate(settings | {"hyperparameters": settings["hyperparameters"] | hyperparameters})
+
+
+def conductor(study: Study, folder: Path, silent: Any) -> Conductor:
+    return Conductor(study, Workspace(folder), silent)
+
+
+@pytest.mark.parametrize("name", ["mup", "completep"])
+def test_a_study_under_a_parametrisation_that_transfers_probes_one_size_and_makes_it_the_base(
+    tiny_study: Study, tmp_path: Path, silent: Any, name: str
+) -> None:
+    study = changed(tiny_study, learning_rate="probe", parametrisation=name)
+    plan = conductor(study, tmp_path, silent).plan()
+    (probed,) = {point.shape for point in plan.probe}
+    smallest = [p.point for p in plan.sweep if p.point.budget == plan.budgets[0]]
+    assert sorted(total_params(p.shape) for p in smallest)[len(smallest) // 2] == total_params(probed)
+    base = plan.parametrisation
+    assert (base.name, base.base_width, base.base_head_width) == (name, probed.width, probed.head_width)
+    assert base.base_layers == (probed.layers if name == "completep" else None)
+    assert all(run.spec.parametrisation == base for run in probe_runs(study, plan))
+    assert Plan.model_validate(plan.model_dump(mode="json")) == plan
+
+
+def test_the_probed_rate_is_that_of_every_size(tiny_study: Study, tmp_path: Path, silent: Any) -> None:
+    study = changed(tiny_study, learning_rate="probe", parametrisation="mup")
+    made = conductor(study, tmp_path, silent)
+    plan, me = made.plan(), Owner.me()
+    made.ledger.add(study.name, probe_runs(study, plan))
+    while (leased := made.ledger.lease(study.name, "probe", me)) is not None:
+        loss = 4.0 + 0.05 * math.log(leased.optimizer.learning_rate / 7e-3) ** 2
+        assert made.ledger.finish(leased.key, me, "finished", {"steps": leased.steps, "loss_nats": loss})
+    law = made.learning_rates(plan)
+    assert all(law.rate(p.point.params.total) == pytest.approx(7e-3) for p in plan.sweep)
+    assert f"muP from a width of {plan.parametrisation.base_width}" in law.basis
+    context = made.context(plan, law)
+    assert context.parametrisation == plan.parametrisation
+
+
+def test_standard_probes_two_sizes_and_a_base_that_is_given_is_kept(
+    tiny_study: Study, tmp_path: Path, silent: Any
+) -> None:
+    plan = conductor(changed(tiny_study, learning_rate="probe"), tmp_path / "standard", silent).plan()
+    assert len({point.shape for point in plan.probe}) == 2
+    assert plan.parametrisation == Parametrisation()
+    given = {"name": "mup", "base_width": 64}
+    plan = conductor(changed(tiny_study, parametrisation=given), tmp_path / "mup", silent).plan()
+    assert plan.parametrisation == Parametrisation(name="mup", base_width=64)
+
+
+def test_a_timescale_is_each_runs_own_decay(tiny_study: Study, tmp_path: Path, silent: Any) -> None:
+    study = changed(tiny_study, weight_decay={"timescale": 0.2})
+    plan = conductor(study, tmp_path, silent).plan()
+    decays = set()
+    for planned in plan.sweep:
+        spec = run_spec(study, plan, planned.point.shape, planned.point.tokens, 3e-3, seed=0)
+        decay = spec.optimizer.weight_decay
+        tau = adamw_timescale(spec.global_batch_tokens, spec.optimizer.learning_rate, decay, spec.tokens)
+        assert tau == pytest.approx(0.2, rel=1e-5)
+        decays.add(decay)
+    assert len(decays) > 3
