@@ -144,14 +144,18 @@ def rows(runs: list[dict[str, Any]], along: str, name: str, size: int) -> dict[i
 def optimum(by_k: dict[int, list[float]]) -> dict[str, float]:
     """Bottom of a parabola in ln rate through the five rates around the lowest mean, each seed with its own level.
 
-    ``se`` is the standard error of ln rate by the residuals, which hold both noise and what is no parabola.
+    Losses 10% above the lowest are past the edge of stability and left out, as ``scaling.hyperparameters.fit_valley``
+    does. ``se`` is the standard error of ln rate by the residuals, which hold both noise and what is no parabola.
     """
     best = min(by_k, key=lambda k: float(np.mean(by_k[k])))
     used = [k for k in range(best - 2, best + 3) if k in by_k]
-    x = np.array([[k / 2 * math.log(2)] * len(SEEDS) for k in used]).ravel()
+    x = np.repeat([k / 2 * math.log(2) for k in used], len(SEEDS))
     y = np.array([by_k[k] for k in used]).ravel()
+    levels = np.tile(np.eye(len(SEEDS)), (len(used), 1))
+    stable = y < 1.1 * y.min()
+    x, y, levels = x[stable], y[stable], levels[stable]
     centre = x.mean()
-    design = np.column_stack([(x - centre) ** 2, x - centre, *np.tile(np.eye(len(SEEDS)), len(used))])
+    design = np.column_stack([(x - centre) ** 2, x - centre, levels])
     coefficients, _, _, _ = np.linalg.lstsq(design, y, rcond=None)
     residual = y - design @ coefficients
     freedom = len(y) - design.shape[1]
@@ -231,30 +235,35 @@ def report() -> None:
 
 
 def draw(runs: list[dict[str, Any]], found: list[dict[str, Any]]) -> None:
-    """Mean loss above the size's lowest against the rate, a panel a parametrisation; the optima are marked."""
-    from analysis.style import MARKERS, new_figure, ordered_colours, settings
+    """Mean loss against the rate, a panel a parametrisation; a star is a size's optimum, the grey line the base's."""
+    from analysis.style import INK, MARKERS, MUTED, PAGE_INCHES, log_axis, new_figure, ordered_colours, settings
 
-    with settings():
-        figure = new_figure(7.0, 2.6 * len({one["along"] for one in found}))
-        grid = figure.subplots(len(found) // 2, 2, squeeze=False, sharey="row", sharex="row").ravel()
+    names = {"standard": "standard", "mup": "muP", "completep": "CompleteP"}
+    with settings(PAGE_INCHES):
+        figure = new_figure(PAGE_INCHES, 2.7 * len(found) / 2)
+        grid = figure.subplots(len(found) // 2, 2, squeeze=False, sharey="row").ravel()
         for axes, one in zip(grid, found, strict=True):
-            for o, colour, marker in zip(one["optima"], ordered_colours(len(one["optima"])), MARKERS, strict=False):
+            optima = one["optima"]
+            axes.axvline(optima[0]["rate"], color=MUTED, linewidth=0.8)
+            for o, colour, marker in zip(optima, ordered_colours([o["size"] for o in optima]), MARKERS, strict=False):
                 table = rows(runs, one["along"], one["parametrisation"], o["size"])
+                losses = [float(np.mean(each)) for each in table.values()]
                 rates = [2 ** (k / 2) for k in table]
-                above = [float(np.mean(losses)) - o["loss"] for losses in table.values()]
-                axes.plot(rates, above, color=colour, marker=marker, markersize=3.5, label=str(o["size"]))
-                axes.axvline(o["rate"], color=colour, linewidth=0.8, linestyle=":")
+                axes.plot(rates, losses, color=colour, marker=marker, markersize=3.5, label=str(o["size"]))
+                axes.plot(o["rate"], o["loss"], color=colour, marker="*", markersize=11, markeredgecolor=INK, zorder=3)
             low, high = one["slope_interval"]
-            axes.set_title(f"{one['parametrisation']}: best rate ~ {one['along']}^{one['slope']:.2f} "
-                           f"[{low:.2f}, {high:.2f}]", fontsize="medium")  # fmt: skip
-            axes.set_xscale("log")
-            axes.set_xlabel("learning rate (of the base)")
-            axes.set_ylim(-0.005, 0.15)
-            axes.legend(title=one["along"], fontsize="small")
+            axes.set_title(f"{names[one['parametrisation']]}: best rate ~ {one['along']}$^{{{one['slope']:.2f}}}$")
+            axes.text(0.03, 0.03, f"90%: {low:.2f} to {high:.2f}", transform=axes.transAxes, color=MUTED)
+            log_axis(axes.xaxis, 5e-4, 8e-2, lambda rate: f"{rate:g}")
+            lowest = min(o["loss"] for each in found if each["along"] == one["along"] for o in each["optima"])
+            axes.set_ylim(lowest - 0.15, lowest + 1.0)
+            axes.set_xlabel("peak learning rate, of the base")
+            axes.legend(title="layers" if one["along"] == "depth" else "width", loc="upper left")
         for axes in grid[::2]:
-            axes.set_ylabel("loss above the lowest (nats)")
+            axes.set_ylabel("held-out loss (nats a token)")
         FIGURE.parent.mkdir(parents=True, exist_ok=True)
         figure.savefig(FIGURE)
+        figure.savefig(FIGURE.with_suffix(".png"), dpi=160)
 
 
 def main() -> None:

@@ -92,6 +92,8 @@ def recommend(
         recipe = recipe_from_study(context.learning_rate_law, anchor, counts, tokens, shape.context)
     else:
         recipe = recipe_from_literature(counts, tokens, shape.context)
+    # Other trainers know one rate for all weights: that of the matrices, which are nearly all of them.
+    share = context.parametrisation.matrix_rate(shape.width) if context else 1.0
     loss = allocation.loss
     if fit.parametric.status == "ok":
         loss = predict(fit, params=counted(counts, fit.params_convention), tokens=recipe.tokens, flops=target).loss
@@ -117,13 +119,12 @@ def recommend(
         global_batch_tokens=recipe.global_batch_tokens,
         warmup_tokens=recipe.warmup_steps * recipe.global_batch_tokens,
         cooldown_tokens=recipe.cooldown_steps * recipe.global_batch_tokens,
-        hyperparameter_basis=recipe.basis,
+        hyperparameter_basis=recipe.basis + ("" if share == 1 else _matrices(recipe.learning_rate.estimate * share)),
         run=None if context is None else _run(context, shape, recipe),
         cluster=cluster,
         post_training=post_training_stages(
             counts.total,
-            # Other trainers know one rate for all weights: that of the matrices, which are nearly all of them.
-            recipe.learning_rate.estimate * (context.parametrisation.matrix_rate(shape.width) if context else 1),
+            recipe.learning_rate.estimate * share,
             cluster,
             find_accelerator(cluster.accelerator).bf16_flops,
         ),
@@ -186,6 +187,10 @@ def _run(context: StudyContext, shape: ModelShape, recipe: Recipe) -> RunSpec:
         tokenizer_key=context.tokenizer_key,
         held_out_tokens=context.held_out_tokens,
     )
+
+
+def _matrices(rate: float) -> str:
+    return f"; it is the base's rate: the layers' matrices of this run learn at {rate:.2g}"
 
 
 def _cluster(

@@ -164,6 +164,7 @@ def test_under_mup_the_run_carries_the_base_and_later_stages_the_rate_of_its_mat
     )  # fmt: skip
     assert tau == pytest.approx(0.2, rel=1e-5)
     assert not any("one number for all sizes" in warning for warning in made.warnings)
+    assert f"matrices of this run learn at {1e-2 * 32 / made.shape.width:.2g}" in made.hyperparameter_basis
     plain = recommend(
         laptop_fit, flops=1e16, context=study_context.model_copy(update={"learning_rate_law": fixed_rate(1e-2)})
     )
