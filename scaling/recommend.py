@@ -190,7 +190,7 @@ def _run(context: StudyContext, shape: ModelShape, recipe: Recipe) -> RunSpec:
 
 
 def _matrices(rate: float) -> str:
-    return f"; it is the base's rate: the layers' matrices of this run learn at {rate:.2g}"
+    return f"; the learning rate is the base's: the layers' matrices of this run learn at {rate:.2g}"
 
 
 def _cluster(
