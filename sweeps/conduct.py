@@ -33,7 +33,7 @@ from sweeps.study import Study
 from sweeps.workspace import Workspace, cache_folder
 from trainer.data.prepare import prepare
 from trainer.data.shards import Corpus
-from trainer.loop.calibration import calibrate
+from trainer.loop.calibrate import calibrate
 from trainer.whole_file import write_whole
 
 __all__ = ["Conductor", "Progress", "StudyResult"]

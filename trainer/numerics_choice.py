@@ -12,7 +12,7 @@ from pydantic import Field
 from scaling.architectures import training_flops
 from scaling.record import Record, content_hash
 from scaling.run_spec import RunSpec
-from trainer.loop.calibration import Progress, calibrate
+from trainer.loop.calibrate import Progress, calibrate
 from trainer.loop.memory import micro_batch_that_fits
 from trainer.loop.numerics import Numerics, Precision
 
@@ -28,6 +28,7 @@ class NumericsWish(Record):
     device: Literal["cpu", "cuda"] | None = None
     precision: Precision | None = None
     compiled: bool | None = None
+    kernels: bool | None = None
     threads: int | None = Field(default=None, ge=1)
     micro_batch_sequences: int | None = Field(default=None, ge=1)
     recompute: bool | None = None
@@ -43,6 +44,8 @@ class NumericsWish(Record):
         """Numerics for ``spec``: as many sequences at once as memory holds; precision and compilation by a calibration
         on its shape, kept in the folder ``cache``, unless both were asked for; one thread of a CPU.
 
+        Our kernels are used where they are faster, unless something they can't do was asked for.
+
         With them goes what a CPU's peak FLOP/s were found to be, which MFU is a share of.
 
         Raises :class:`UserError` if the run can't be trained here.
@@ -56,7 +59,9 @@ class NumericsWish(Record):
         fitting = micro_batch_that_fits(spec, plain, _memory(device))
         if fitting < spec.sequences_per_step:
             asked.setdefault("micro_batch_sequences", fitting)
-        if self.precision is not None and self.compiled is not None:
+        if (self.threads or 1) > 1 or self.compiled or device != "cpu":
+            asked.setdefault("kernels", False)
+        if self.precision is not None and self.compiled is not None and "kernels" in asked:
             return Numerics(**asked), None
         rows = min(self.micro_batch_sequences or fitting, fitting)
         guessed = training_flops(spec.shape, spec.tokens) / GUESSED_FLOPS_PER_SECOND
@@ -68,9 +73,9 @@ class NumericsWish(Record):
             progress=progress,
             planned_seconds=guessed if self.compiled is None else None,
         )
-        eager = measured.choose()
-        chosen = measured.choose(measured.seconds(spec.shape, spec.tokens, eager))
-        numerics = chosen.model_copy(update=asked)
+        short = measured.choose()
+        seconds = measured.seconds(spec.shape, spec.tokens, short) if self.compiled is None else None
+        numerics = measured.choose(seconds, self.precision).model_copy(update=asked)
         return numerics, measured.peak_flops_per_second(numerics) if device == "cpu" else None
 
 

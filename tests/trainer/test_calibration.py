@@ -11,9 +11,10 @@ from hypothesis import strategies as st
 
 from scaling.architectures.llama import training_flops_per_token
 from scaling.shape import ModelShape
-from trainer.loop import calibration as module
-from trainer.loop.calibration import Calibration, Speed, calibrate, choose_compiled
-from trainer.loop.numerics import Precision, processor_name
+from trainer.loop import calibrate as module
+from trainer.loop.calibrate import calibrate
+from trainer.loop.calibration import Calibration, Speed, choose_compiled
+from trainer.loop.numerics import Numerics, Precision, processor_name
 
 
 def shape(width: int, layers: int = 2) -> ModelShape:
@@ -47,9 +48,30 @@ def measured(bf16_ratio: float | None, speedup: float | None = None, shapes: int
     )
 
 
-@pytest.mark.parametrize(("ratio", "chosen"), [(None, "fp32"), (0.02, "fp32"), (1.2, "fp32"), (1.5, "bf16")])
+@pytest.mark.parametrize(("ratio", "chosen"), [(None, "fp32"), (0.02, "fp32"), (1.1, "fp32"), (1.5, "bf16")])
 def test_bf16_only_where_it_is_clearly_faster(ratio: float | None, chosen: str) -> None:
     assert measured(ratio).choose().precision == chosen
+
+
+@given(st.lists(st.tuples(*[st.floats(0.2, 5)] * 3), min_size=3, max_size=3))
+def test_nothing_slower_than_eager_fp32_is_chosen(ratios: list[tuple[float, float, float]]) -> None:
+    """Over the measured shapes, with equal FLOPs spent on each."""
+    eager = measured(None)
+    ways: list[tuple[Precision, bool]] = [("fp32", True), ("bf16", False), ("bf16", True)]
+    more = [
+        speed.model_copy(update={"precision": p, "kernels": k, "tokens_per_second": ratio * speed.tokens_per_second})
+        for speed, each in zip(eager.speeds, ratios, strict=True)
+        for (p, k), ratio in zip(ways, each, strict=True)
+    ]
+    calibration = eager.model_copy(update={"speeds": (*eager.speeds, *more)})
+
+    def seconds(numerics: Numerics) -> float:
+        rates = (calibration.tokens_per_second(s.shape, numerics) * s.flops_per_token for s in eager.speeds)
+        return sum(1 / rate for rate in rates)
+
+    chosen = calibration.choose()
+    assert seconds(chosen) <= seconds(calibration.numerics("fp32")) * (1 + 1e-9)
+    assert seconds(chosen) <= 1.15 * min(seconds(calibration.numerics(p, kernels=k)) for p, k in ways) * (1 + 1e-9)
 
 
 def test_the_peak_is_that_of_the_precision_on_the_processor_that_was_measured() -> None:

@@ -14,10 +14,11 @@ from pathlib import Path
 from typing import Literal
 
 import torch
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from scaling.errors import UserError
 from scaling.record import Record, content_hash
+from trainer.models import kernels
 
 __all__ = ["AUTOCAST", "Numerics", "Parallel", "Precision", "cxx_compiler_available", "processor_name"]
 
@@ -42,6 +43,7 @@ class Numerics(Record):
     device: Literal["cpu", "cuda"] = "cpu"
     precision: Precision = "fp32"
     compiled: bool = False
+    kernels: bool = Field(default=False, description="trainer.models.kernels between the products, on a CPU")
     threads: int = Field(default=1, ge=1, description="intra-op threads of the process")
     micro_batch_sequences: int | None = Field(
         default=None, ge=1, description="sequences in one forward pass; None is the whole batch, and so is more than it"
@@ -53,10 +55,19 @@ class Numerics(Record):
     processor: str = Field(default_factory=_this_processor)
     torch: str = Field(default_factory=_this_torch)
 
+    @model_validator(mode="after")
+    def _kernels_fit(self) -> Numerics:
+        others = {"device": "cpu", "threads": 1, "compiled": False, "together": 1}
+        for name, needed in others.items() if self.kernels else ():
+            if (found := getattr(self, name)) != needed:
+                raise ValueError(f"kernels are on, and {name} is {found}: our kernels need {name} {needed}")
+        return self
+
     @property
     def label(self) -> str:
         """For people: ``cpu bf16 compiled t1``."""
-        words = [self.device, self.precision, "compiled" if self.compiled else "eager", f"t{self.threads}"]
+        way = "compiled" if self.compiled else "kernels" if self.kernels else "eager"
+        words = [self.device, self.precision, way, f"t{self.threads}"]
         if self.micro_batch_sequences:
             words.append(f"m{self.micro_batch_sequences}")
         if self.recompute:
@@ -78,6 +89,8 @@ class Numerics(Record):
             raise UserError("device cuda is not available here: use device cpu, or install a CUDA build of torch")
         if self.compiled and not cxx_compiler_available():
             raise UserError("compiled runs need a C++ compiler and there is none: install g++, or run eager")
+        if self.kernels and not kernels.available():
+            raise UserError("runs on our own kernels need a C++ compiler and there is none: install g++, or run eager")
 
 
 @cache

@@ -14,6 +14,7 @@ from scaling.errors import UserError
 from trainer.loop.numerics import AUTOCAST, Numerics
 from trainer.loop.optimizer import Optimizer, clip_gradients
 from trainer.loop.spikes import SpikeWatch
+from trainer.models import kernels
 from trainer.models.model import LanguageModel
 
 __all__ = ["OutOfMemory", "TrainingStep", "rows_of_micro_batch"]
@@ -40,6 +41,7 @@ class TrainingStep:
     ) -> None:
         self._model, self._optimizer, self._clip, self._spikes = model, optimizer, gradient_clip, spikes
         self._device, self._precision = numerics.device, numerics.precision
+        self._kernels = numerics.kernels
         self.micro_batch_sequences = numerics.micro_batch_sequences
         self.scaler = torch.amp.GradScaler(self._device, enabled=numerics.precision == "fp16")
         self._parameters = list(model.parameters())
@@ -93,7 +95,8 @@ class TrainingStep:
     def _accumulate(self, x_BT: Tensor, y_BT: Tensor, rows: int) -> Tensor:
         loss = torch.zeros((), device=self._device)
         for x_bT, y_bT in zip(torch.split(x_BT, rows), torch.split(y_BT, rows), strict=True):
-            with torch.autocast(self._device, AUTOCAST[self._precision], enabled=self._precision != "fp32"):
+            precision = torch.autocast(self._device, AUTOCAST[self._precision], enabled=self._precision != "fp32")
+            with precision, kernels.used(self._kernels):
                 share_of_loss = self._model.loss(x_bT, y_bT, hidden=self._hidden) * (rows / len(x_BT))
             torch.autograd.backward(self.scaler.scale(share_of_loss))
             loss += share_of_loss.detach()

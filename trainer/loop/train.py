@@ -17,6 +17,7 @@ from scaling.run_spec import RunSpec
 from trainer.data.run_data import RunData
 from trainer.data.shards import Corpus
 from trainer.evaluate.held_out import HeldOutSet
+from trainer.loop.allocator import keep_freed_memory
 from trainer.loop.checkpoint import CheckpointFolder
 from trainer.loop.looks import evaluation_steps, report_steps
 from trainer.loop.meter import RunMeter, StepClock
@@ -24,7 +25,7 @@ from trainer.loop.numerics import Numerics
 from trainer.loop.result import RunResult
 from trainer.loop.schedule import learning_rate
 from trainer.loop.state import TrainingState, weights_hash
-from trainer.models import model_class
+from trainer.models import kernels, model_class
 from trainer.system_facts import system_facts
 from trainer.tracker import Tracker
 
@@ -81,6 +82,7 @@ def applied(numerics: Numerics) -> Iterator[None]:
     threads, deterministic = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
     fill = torch.utils.deterministic.fill_uninitialized_memory  # type: ignore[attr-defined]
     torch.set_num_threads(numerics.threads)
+    keep_freed_memory()
     if numerics.device == "cuda":
         # cuBLAS sums in one order only with a workspace of its own, read when its first product is taken.
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
@@ -88,7 +90,8 @@ def applied(numerics: Numerics) -> Iterator[None]:
     # Filling fresh memory would cost a tenth of the step and only hides reads that no kernel of ours makes.
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     try:
-        yield
+        with kernels.used(numerics.kernels):
+            yield
     finally:
         torch.set_num_threads(threads)
         torch.use_deterministic_algorithms(deterministic)

@@ -23,6 +23,10 @@ from torch import Tensor, nn
 
 from scaling.run_spec import Parametrisation
 from scaling.shape import ModelShape
+from trainer.models import kernels
+from trainer.models.kernels.attention import attention
+from trainer.models.kernels.norm import RMSNorm, add_rms_norm
+from trainer.models.kernels.swiglu import swiglu
 from trainer.models.model import LanguageModel
 from trainer.models.parametrisation import Scaling
 
@@ -89,13 +93,18 @@ class Attention(nn.Module):
         self.qkv_proj = nn.Linear(shape.width, (shape.heads + 2 * shape.kv_heads) * shape.head_width, bias=False)
         self.o_proj = nn.Linear(shape.width, shape.width, bias=False)
 
-    def forward(self, x_BTD: Tensor, cos_TE: Tensor, sin_TE: Tensor, attend: Attend = attend) -> Tensor:
+    def forward(self, x_BTD: Tensor, cos_TE: Tensor, sin_TE: Tensor, cached: Attend | None = None) -> Tensor:
         B, T, _ = x_BTD.shape
         H, K = self.heads, self.kv_heads
-        qkv_BATE = self.qkv_proj(x_BTD).view(B, T, H + 2 * K, self.head_width).transpose(1, 2)
+        qkv_BTA = self.qkv_proj(x_BTD)
+        if cached is None and kernels.in_use(qkv_BTA):
+            mixed_BTD = attention(qkv_BTA, H, K, cos_TE, sin_TE, self.scores * self.head_width**-0.5)
+            return self.o_proj(mixed_BTD)  # type: ignore[no-any-return]
+        qkv_BATE = qkv_BTA.view(B, T, H + 2 * K, self.head_width).transpose(1, 2)
         qk_BATE, v_BKTE = torch.split(qkv_BATE, [H + K, K], dim=1)
         q_BHTE, k_BKTE = torch.split(rotate(qk_BATE, cos_TE, sin_TE), [H, K], dim=1)
-        mixed_BHTE = attend(q_BHTE if self.scores == 1 else q_BHTE * self.scores, k_BKTE, v_BKTE)
+        q_BHTE = q_BHTE if self.scores == 1 else q_BHTE * self.scores
+        mixed_BHTE = (cached or attend)(q_BHTE, k_BKTE, v_BKTE)
         out_BTD: Tensor = self.o_proj(mixed_BHTE.transpose(1, 2).reshape(B, T, -1))
         return out_BTD
 
@@ -107,8 +116,13 @@ class FeedForward(nn.Module):
         self.down_proj = nn.Linear(shape.ffn_width, shape.width, bias=False)
 
     def forward(self, x_BTD: Tensor) -> Tensor:
-        gate_BTF, up_BTF = self.gate_up_proj(x_BTD).chunk(2, dim=-1)
-        out_BTD: Tensor = self.down_proj(F.silu(gate_BTF) * up_BTF)
+        gate_up_BTG = self.gate_up_proj(x_BTD)
+        if kernels.in_use(gate_up_BTG):
+            inner_BTF = swiglu(gate_up_BTG)
+        else:
+            gate_BTF, up_BTF = gate_up_BTG.chunk(2, dim=-1)
+            inner_BTF = F.silu(gate_BTF) * up_BTF
+        out_BTD: Tensor = self.down_proj(inner_BTF)
         return out_BTD
 
 
@@ -116,14 +130,19 @@ class Layer(nn.Module):
     def __init__(self, shape: ModelShape, scaling: Scaling) -> None:
         super().__init__()
         self.residual = scaling.residual
-        self.input_layernorm = nn.RMSNorm(shape.width, eps=NORM_EPS)
+        self.input_layernorm = RMSNorm(shape.width, eps=NORM_EPS)
         self.self_attn = Attention(shape, scaling.scores)
-        self.post_attention_layernorm = nn.RMSNorm(shape.width, eps=NORM_EPS)
+        self.post_attention_layernorm = RMSNorm(shape.width, eps=NORM_EPS)
         self.mlp = FeedForward(shape)
 
-    def forward(self, x_BTD: Tensor, cos_TE: Tensor, sin_TE: Tensor, attend: Attend = attend) -> Tensor:
-        mixed_BTD = self._add(x_BTD, self.self_attn(self.input_layernorm(x_BTD), cos_TE, sin_TE, attend))
-        return self._add(mixed_BTD, self.mlp(self.post_attention_layernorm(mixed_BTD)))
+    def forward(self, x_BTD: Tensor, cos_TE: Tensor, sin_TE: Tensor, cached: Attend | None = None) -> Tensor:
+        attended_BTD = self.self_attn(self.input_layernorm(x_BTD), cos_TE, sin_TE, cached)
+        if kernels.in_use(x_BTD):
+            x_BTD, normed_BTD = add_rms_norm(x_BTD, attended_BTD, self.residual, self.post_attention_layernorm)
+        else:
+            x_BTD = self._add(x_BTD, attended_BTD)
+            normed_BTD = self.post_attention_layernorm(x_BTD)
+        return self._add(x_BTD, self.mlp(normed_BTD))
 
     def _add(self, x_BTD: Tensor, block_BTD: Tensor) -> Tensor:
         return x_BTD + (block_BTD if self.residual == 1 else self.residual * block_BTD)
@@ -138,7 +157,7 @@ class Llama(LanguageModel):
     def __init__(self, shape: ModelShape, parametrisation: Parametrisation | None = None) -> None:
         super().__init__(shape, parametrisation)
         self.layers = nn.ModuleList(Layer(shape, self.scaling) for _ in range(shape.layers))
-        self.norm = nn.RMSNorm(shape.width, eps=NORM_EPS)
+        self.norm = RMSNorm(shape.width, eps=NORM_EPS)
         cos_TE, sin_TE = rotary_tables(shape.context, shape.head_width)
         self.register_buffer("cos_TE", cos_TE, persistent=False)
         self.register_buffer("sin_TE", sin_TE, persistent=False)

@@ -1,0 +1,216 @@
+"""Measures a :class:`trainer.loop.calibration.Calibration`: real training steps, in every way worth trying.
+
+At the smallest, the middle and the largest shape each way takes short windows of steps, turn by turn, and the best
+window counts.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Literal
+
+import torch
+from pydantic import ValidationError
+
+from scaling import architectures
+from scaling.record import Record, content_hash
+from scaling.run_spec import OptimizerSpec
+from scaling.shape import ModelShape
+from trainer.loop.calibration import CALIBRATION_VERSION, Calibration, Speed
+from trainer.loop.numerics import Numerics, Precision, cxx_compiler_available, processor_name
+from trainer.loop.optimizer import Optimizer
+from trainer.loop.step import TrainingStep
+from trainer.loop.train import applied
+from trainer.models import build, kernels, model_class
+from trainer.whole_file import write_whole
+
+__all__ = ["Progress", "calibrate"]
+
+BF16_WORTH_TIMING = 1.5
+"""Below this ratio of matrix-product speeds bf16 can't win over its conversions, and timing it may take minutes."""
+COMPILE_WORTH_TIMING_SECONDS = 300.0
+WINDOWS = 6
+WINDOW_SECONDS = 0.15
+LONGEST_STEP_SECONDS = 0.5
+
+Progress = Callable[[str, float], None]
+
+
+def _flops_per_token(shape: ModelShape) -> int:
+    return architectures.get(shape.architecture).training_flops_per_token(shape)
+
+
+def calibrate(
+    shapes: Sequence[ModelShape],
+    batch_sequences: int,
+    *,
+    device: Literal["cpu", "cuda"] | None = None,
+    cache: Path | None = None,
+    progress: Progress | None = None,
+    planned_seconds: float | None = None,
+) -> Calibration:
+    """Time the training step of the smallest, the middle and the largest of ``shapes`` on one thread.
+
+    batch_sequences: sequences a training step holds. device: CUDA if there is one, by default. cache: a JSON file for
+    the answer; it is used again while processor, torch and shapes are the same. progress: told what is being done and
+    the share that is. planned_seconds: how much eager training is planned; over ``COMPILE_WORTH_TIMING_SECONDS`` the
+    middle shape is compiled and timed too, which takes 5 to 30 s, if its architecture can be.
+    """
+    report = progress or (lambda _what, _share: None)
+    chosen: Literal["cpu", "cuda"] = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    distinct = sorted(set(shapes), key=_flops_per_token)
+    measured = sorted({0, len(distinct) // 2, len(distinct) - 1})
+    timed = [distinct[index] for index in measured]
+    long_enough = (planned_seconds or 0.0) > COMPILE_WORTH_TIMING_SECONDS
+    compilable = all(model_class(shape.architecture).compilable for shape in distinct)
+    compiling = long_enough and compilable and cxx_compiler_available()
+    key = content_hash(
+        {
+            "version": CALIBRATION_VERSION,
+            "processor": processor_name(chosen),
+            "torch": str(torch.__version__),
+            "shapes": [shape.model_dump(mode="json") for shape in distinct],
+            "batch_sequences": batch_sequences,
+            "compiling": compiling,
+            "kernels": kernels.available(),
+        }
+    )
+    if cache is not None and (found := _read(cache, key)) is not None:
+        return found
+    calibration = _measure(timed, len(distinct), batch_sequences, chosen, compiling, report)
+    if cache is not None:
+        _write(cache, key, calibration)
+    return calibration
+
+
+def _measure(
+    timed: list[ModelShape],
+    shapes: int,
+    sequences: int,
+    device: Literal["cpu", "cuda"],
+    compiling: bool,
+    report: Progress,
+) -> Calibration:
+    with applied(Numerics(device=device)):
+        report("calibrating", 0.0)
+        fp32, bf16 = (_matmul_gflops(device, dtype) for dtype in (torch.float32, torch.bfloat16))
+        own = device == "cpu" and kernels.available()
+        ways: list[tuple[Precision, bool]] = [("fp32", False), ("fp32", True)] if own else [("fp32", False)]
+        if bf16 >= BF16_WORTH_TIMING * fp32:
+            ways.append(("bf16", own))
+        speeds: list[Speed] = []
+        for done, shape in enumerate(timed):
+            speeds += _speeds(shape, sequences, ways, device, fp32)
+            report("calibrating", (done + 1) / (len(timed) + compiling))
+        calibration = Calibration(
+            device=device,
+            processor=processor_name(device),
+            torch=str(torch.__version__),
+            threads=1,
+            batch_sequences=sequences,
+            matmul_gflops_fp32=fp32,
+            matmul_gflops_bf16=bf16,
+            speeds=tuple(speeds),
+            shapes=shapes,
+        )
+        if compiling:
+            middle, fastest = timed[len(timed) // 2], calibration.choose()
+            both = [fastest, calibration.numerics(fastest.precision, compiled=True)]
+            other, compiled = (_StepTimer(middle, sequences, numerics, fp32) for numerics in both)
+            slow, fast = _best_windows([other, compiled])
+            calibration = calibration.model_copy(
+                update={"compiled_speedup": slow / fast, "compile_seconds": compiled.first_seconds}
+            )
+            report("calibrating", 1.0)
+        return calibration
+
+
+def _speeds(
+    shape: ModelShape,
+    sequences: int,
+    ways: list[tuple[Precision, bool]],
+    device: Literal["cpu", "cuda"],
+    gflops: float,
+) -> list[Speed]:
+    timers = [
+        _StepTimer(shape, sequences, Numerics(device=device, precision=precision, kernels=own), gflops)
+        for precision, own in ways
+    ]
+    return [
+        Speed(shape=shape, precision=precision, kernels=own, tokens_per_second=timer.tokens / best)
+        for (precision, own), timer, best in zip(ways, timers, _best_windows(timers), strict=True)
+    ]
+
+
+def _best_windows(timers: Sequence[_StepTimer]) -> list[float]:
+    """Seconds a step of each timer in its best window; turn by turn, so that other processes disturb all alike."""
+    windows = [[timer.window() for timer in timers] for _ in range(WINDOWS)]
+    return [min(each) for each in zip(*windows, strict=True)]
+
+
+class _StepTimer:
+    """A model ready to take training steps on random tokens; a step too long is timed with fewer sequences."""
+
+    def __init__(self, shape: ModelShape, sequences: int, numerics: Numerics, gflops: float) -> None:
+        flops = _flops_per_token(shape) * shape.context
+        affordable = int(LONGEST_STEP_SECONDS * gflops * 1e9 / flops)
+        sequences = max(1, min(sequences, affordable))
+        self.tokens = sequences * shape.context
+        generator = torch.Generator().manual_seed(0)
+        drawn = torch.randint(shape.vocabulary, (2, sequences, shape.context), generator=generator)
+        self._x_BT, self._y_BT = drawn.to(numerics.device)
+        model = build(shape)
+        model.initialise(0)
+        model.to(numerics.device)
+        optimizer = OptimizerSpec(learning_rate=1e-3)
+        self._step = TrainingStep(model, Optimizer(model, optimizer), numerics, optimizer.gradient_clip)
+        self.first_seconds = self._timed(1)
+        self._steps = max(1, round(WINDOW_SECONDS / self._timed(1)))
+
+    def window(self) -> float:
+        """Seconds of one step, the mean over a short window."""
+        return self._timed(self._steps) / self._steps
+
+    def _timed(self, steps: int) -> float:
+        started = time.perf_counter()
+        for _ in range(steps):
+            loss, _, _ = self._step(self._x_BT, self._y_BT, 1e-3)
+        float(loss)  # waits for the device
+        return time.perf_counter() - started
+
+
+def _matmul_gflops(device: str, dtype: torch.dtype) -> float:
+    """Best GFLOP/s of a square matrix product; a slow one is stopped after its first try."""
+    size = 512 if device == "cpu" else 4096
+    a, b = (torch.ones(size, size, device=device, dtype=dtype) for _ in range(2))
+    best = math.inf
+    deadline = time.perf_counter() + 0.3
+    for turn in range(200):
+        started = time.perf_counter()
+        float((a @ b)[0, 0])
+        seconds = time.perf_counter() - started
+        best = min(best, seconds)
+        if time.perf_counter() > deadline and turn:
+            break
+    return 2 * size**3 / best / 1e9
+
+
+def _read(cache: Path, key: str) -> Calibration | None:
+    """The calibration in ``cache`` if it answers ``key``; whatever can't be read is measured again."""
+    try:
+        entry = _CacheEntry.model_validate_json(cache.read_bytes())
+    except (OSError, ValidationError):
+        return None
+    return entry.calibration if entry.key == key else None
+
+
+class _CacheEntry(Record):
+    key: str
+    calibration: Calibration
+
+
+def _write(cache: Path, key: str, calibration: Calibration) -> None:
+    write_whole(cache, _CacheEntry(key=key, calibration=calibration).model_dump_json(indent=1))
