@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import socket
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, Literal, NamedTuple
 
@@ -197,20 +197,51 @@ class Ledger:
             .limit(1)
             .scalar_subquery()
         )
+        leased = self._take(RUNS.c.key == candidate, owner)
+        return leased[0] if leased else None
+
+    def lease_alike(
+        self, study: str, stage: Stage, owner: Owner, spec: RunSpec, count: int, alike: Callable[[RunSpec], bool]
+    ) -> list[RunSpec]:
+        """Take up to ``count`` more planned runs of the stage, ``alike`` the leased ``spec``, to be trained with it.
+
+        A run that has failed is taken with others that failed as often, so that an interrupted group is the same again,
+        and alone in its last try, so that a run that brings every process down takes no neighbours with it.
+        """
+        with self._read() as db:
+            failures = db.scalar(sa.select(RUNS.c.failures).where(RUNS.c.key == spec.key))
+            if failures is None or failures >= MAX_FAILURES - 1:
+                return []
+            rows = db.execute(
+                sa.select(RUNS.c.key, RUNS.c.spec)
+                .join(MEMBERS, MEMBERS.c.run_key == RUNS.c.key)
+                .where(
+                    MEMBERS.c.study == study,
+                    MEMBERS.c.stage == stage,
+                    RUNS.c.state == "planned",
+                    RUNS.c.failures == failures,
+                )
+                .order_by(RUNS.c.key)
+            ).all()
+        keys = [row.key for row in rows if alike(RunSpec.model_validate(row.spec))][:count]
+        return self._take(RUNS.c.key.in_(keys), owner) if keys else []
+
+    def _take(self, chosen: sa.ColumnElement[bool], owner: Owner) -> list[RunSpec]:
+        """Lease the ``chosen`` runs that are still planned, in one transaction."""
         now = time.time()
         with self._engine.begin() as db:
-            row = db.execute(
+            rows = db.execute(
                 sa.update(RUNS)
-                .where(RUNS.c.key == candidate, RUNS.c.state == "planned")
+                .where(chosen, RUNS.c.state == "planned")
                 .values(
                     state="running",
                     owner=str(owner),
                     heartbeat=now,
                     started_at=sa.func.coalesce(RUNS.c.started_at, now),
                 )
-                .returning(RUNS.c.spec)
-            ).first()
-        return RunSpec.model_validate(row.spec) if row else None
+                .returning(RUNS.c.key, RUNS.c.spec)
+            ).all()
+        return [RunSpec.model_validate(row.spec) for row in sorted(rows, key=lambda row: row.key)]
 
     def heartbeat(
         self,

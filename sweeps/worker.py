@@ -14,14 +14,19 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 
+from scaling.run_spec import RunSpec
 from sweeps.ledger import Ledger, Stage
 from sweeps.owner import Owner
 from sweeps.plan import Plan
 from sweeps.workspace import Workspace
 from trainer.data.shards import Corpus
+from trainer.loop.numerics import Numerics
+from trainer.loop.result import RunResult
+from trainer.loop.together import can_train_together, train_together
 from trainer.loop.train import train
 
 __all__ = ["LedgerTracker", "main", "work"]
@@ -82,31 +87,62 @@ def work(workspace: Workspace, study: str, stage: Stage, stopping: threading.Eve
     peak = plan.calibration.peak_flops_per_second(plan.numerics) if plan.numerics.device == "cpu" else None
     owner = Owner.me()
     while not stopping.is_set() and (spec := ledger.lease(study, stage, owner)):
-        tracker = LedgerTracker(ledger, spec.key, owner)
+        together = plan.calibration.together(spec.shape, plan.numerics)
+        group = [spec]
+        if together > 1:
+            group += ledger.lease_alike(study, stage, owner, spec, together - 1, partial(can_train_together, spec))
+        trackers = [LedgerTracker(ledger, each.key, owner) for each in group]
 
-        def should_stop(tracker: LedgerTracker = tracker) -> bool:
-            return stopping.is_set() or tracker.lease_lost
+        def should_stop(trackers: list[LedgerTracker] = trackers) -> bool:
+            return stopping.is_set() or any(tracker.lease_lost for tracker in trackers)
 
         try:
-            result = train(
-                spec,
-                corpus,
-                plan.numerics,
-                directory=workspace.run_folder(spec.key),
-                tracker=tracker,
-                should_stop=should_stop,
-                peak_flops_per_second=peak,
-            )
+            results = _trained(group, corpus, plan.numerics, workspace, trackers, should_stop, peak)
         except Exception as error:
             traceback.print_exc()
-            ledger.fail(spec.key, owner, f"{type(error).__name__}: {error}")
+            for each in group:
+                ledger.fail(each.key, owner, f"{type(error).__name__}: {error}")
             continue
-        tracker.flush()
-        if result.status == "interrupted":
-            ledger.release(spec.key, owner)
-        else:
-            ledger.finish(spec.key, owner, result.status, result.model_dump(mode="json"))
+        for each, tracker, result in zip(group, trackers, results, strict=True):
+            tracker.flush()
+            if result.status == "interrupted":
+                ledger.release(each.key, owner)
+            else:
+                ledger.finish(each.key, owner, result.status, result.model_dump(mode="json"))
     ledger.close()
+
+
+def _trained(
+    group: list[RunSpec],
+    corpus: Corpus,
+    numerics: Numerics,
+    workspace: Workspace,
+    trackers: list[LedgerTracker],
+    should_stop: Callable[[], bool],
+    peak: float | None,
+) -> list[RunResult]:
+    """One run, or several of one shape in one step."""
+    folders = [workspace.run_folder(spec.key) for spec in group]
+    if len(group) > 1:
+        return train_together(
+            group,
+            corpus,
+            numerics.for_together(len(group)),
+            directories=folders,
+            trackers=trackers,
+            should_stop=should_stop,
+            peak_flops_per_second=peak,
+        )
+    alone = train(
+        group[0],
+        corpus,
+        numerics,
+        directory=folders[0],
+        tracker=trackers[0],
+        should_stop=should_stop,
+        peak_flops_per_second=peak,
+    )
+    return [alone]
 
 
 def _end_with_parent(parent: int, stopping: threading.Event) -> None:

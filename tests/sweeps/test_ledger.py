@@ -175,3 +175,33 @@ def test_a_ledger_of_another_version_is_refused_in_one_line(tmp_path: Path) -> N
     db.close()
     with pytest.raises(UserError, match="version 99"):
         Ledger(url)
+
+
+def test_runs_alike_are_leased_with_one_and_never_twice(ledger: Ledger) -> None:
+    ledger.add("s", planned(*(spec(seed=seed) for seed in range(5)), spec(tokens=8192)))
+    me = Owner.me()
+    longest = ledger.lease("s", "sweep", me)
+    assert longest is not None
+    assert ledger.lease_alike("s", "sweep", me, longest, 7, lambda run: run.tokens == longest.tokens) == []
+    first = ledger.lease("s", "sweep", me)
+    assert first is not None
+    taken = ledger.lease_alike("s", "sweep", me, first, 3, lambda run: run.tokens == first.tokens)
+    assert len(taken) == 3
+    rest = ledger.lease("s", "sweep", me)
+    assert rest is not None
+    assert len({first.key, rest.key, *(run.key for run in taken)}) == 5
+
+
+def test_an_interrupted_group_is_the_same_again_and_splits_before_its_last_try(ledger: Ledger) -> None:
+    ledger.add("s", planned(*(spec(seed=seed) for seed in range(4))))
+    me = Owner.me()
+    groups = []
+    for _ in range(MAX_FAILURES):
+        first = ledger.lease("s", "sweep", me)
+        assert first is not None
+        groups.append([first.key, *(run.key for run in ledger.lease_alike("s", "sweep", me, first, 7, lambda _: True))])
+        for key in groups[-1]:
+            assert ledger.fail(key, me, "killed")
+    assert groups[0] == groups[1]
+    assert len(groups[0]) == 4
+    assert len(groups[-1]) == 1

@@ -9,11 +9,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from scaling.architectures import llama
 from scaling.architectures.llama import training_flops_per_token
 from scaling.shape import ModelShape
 from trainer.loop import calibrate as module
 from trainer.loop.calibrate import calibrate
-from trainer.loop.calibration import Calibration, Speed, choose_compiled
+from trainer.loop.calibration import TOGETHER, Calibration, Speed, choose_compiled
 from trainer.loop.numerics import Numerics, Precision, processor_name
 
 
@@ -138,3 +139,15 @@ def test_a_calibration_is_short_and_read_again_for_the_same_question(
     assert again.shapes == first.shapes
     assert calibrate(shapes, 8, cache=cache) == again
     assert [path.name for path in cache.parent.iterdir()] == ["calibration.json"]
+
+
+def test_several_runs_in_one_step_only_where_they_won_and_up_to_that_size() -> None:
+    shapes = [llama.shape_for(size, vocabulary=256, context=32) for size in (3e4, 1e5)]
+    measured = calibrate(shapes, 4, device="cpu")
+    assert measured.together_speedup is not None
+    assert measured.together_speedup > 0
+    for speedup, wanted in ((1.5, TOGETHER), (1.1, 1), (None, 1)):
+        told = measured.model_copy(update={"together_speedup": speedup})
+        assert told.together(shapes[0], told.choose()) == wanted
+        assert told.together(shapes[1], told.choose()) == 1
+        assert told.together(shapes[0], told.numerics("fp32", compiled=True)) == 1

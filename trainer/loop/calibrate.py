@@ -14,15 +14,16 @@ from typing import Literal
 
 import torch
 from pydantic import ValidationError
+from torch import Tensor
 
-from scaling import architectures
 from scaling.record import Record, content_hash
 from scaling.run_spec import OptimizerSpec
 from scaling.shape import ModelShape
-from trainer.loop.calibration import CALIBRATION_VERSION, Calibration, Speed
+from trainer.loop.calibration import CALIBRATION_VERSION, TOGETHER, Calibration, Speed, flops_per_token
 from trainer.loop.numerics import Numerics, Precision, cxx_compiler_available, processor_name
 from trainer.loop.optimizer import Optimizer
 from trainer.loop.step import TrainingStep
+from trainer.loop.together import StackedModels, stackable
 from trainer.loop.train import applied
 from trainer.models import build, kernels, model_class
 from trainer.whole_file import write_whole
@@ -37,10 +38,6 @@ WINDOW_SECONDS = 0.15
 LONGEST_STEP_SECONDS = 0.5
 
 Progress = Callable[[str, float], None]
-
-
-def _flops_per_token(shape: ModelShape) -> int:
-    return architectures.get(shape.architecture).training_flops_per_token(shape)
 
 
 def calibrate(
@@ -61,7 +58,7 @@ def calibrate(
     """
     report = progress or (lambda _what, _share: None)
     chosen: Literal["cpu", "cuda"] = device or ("cuda" if torch.cuda.is_available() else "cpu")
-    distinct = sorted(set(shapes), key=_flops_per_token)
+    distinct = sorted(set(shapes), key=flops_per_token)
     measured = sorted({0, len(distinct) // 2, len(distinct) - 1})
     timed = [distinct[index] for index in measured]
     long_enough = (planned_seconds or 0.0) > COMPILE_WORTH_TIMING_SECONDS
@@ -125,7 +122,20 @@ def _measure(
                 update={"compiled_speedup": slow / fast, "compile_seconds": compiled.first_seconds}
             )
             report("calibrating", 1.0)
-        return calibration
+        return calibration.model_copy(update={"together_speedup": _together_speedup(timed[0], sequences, calibration)})
+
+
+def _together_speedup(shape: ModelShape, sequences: int, calibration: Calibration) -> float | None:
+    """Of ``TOGETHER`` runs of ``shape`` in one step over as many one after another; None if they can't be stacked."""
+    if not stackable(shape):
+        return None
+    numerics, gflops = calibration.choose(), calibration.matmul_gflops_fp32
+    alone = _StepTimer(shape, sequences, numerics, gflops)
+    if alone.tokens < sequences * shape.context:
+        return None
+    together = _StackTimer(shape, sequences, numerics.for_together(TOGETHER), gflops)
+    one, all_of_them = _best_windows([alone, together])
+    return TOGETHER * one / all_of_them
 
 
 def _speeds(
@@ -155,20 +165,22 @@ class _StepTimer:
     """A model ready to take training steps on random tokens; a step too long is timed with fewer sequences."""
 
     def __init__(self, shape: ModelShape, sequences: int, numerics: Numerics, gflops: float) -> None:
-        flops = _flops_per_token(shape) * shape.context
+        flops = flops_per_token(shape) * shape.context
         affordable = int(LONGEST_STEP_SECONDS * gflops * 1e9 / flops)
         sequences = max(1, min(sequences, affordable))
         self.tokens = sequences * shape.context
         generator = torch.Generator().manual_seed(0)
         drawn = torch.randint(shape.vocabulary, (2, sequences, shape.context), generator=generator)
         self._x_BT, self._y_BT = drawn.to(numerics.device)
-        model = build(shape)
-        model.initialise(0)
-        model.to(numerics.device)
-        optimizer = OptimizerSpec(learning_rate=1e-3)
-        self._step = TrainingStep(model, Optimizer(model, optimizer), numerics, optimizer.gradient_clip)
+        self._build(shape, numerics)
         self.first_seconds = self._timed(1)
         self._steps = max(1, round(WINDOW_SECONDS / self._timed(1)))
+
+    def _build(self, shape: ModelShape, numerics: Numerics) -> None:
+        self._step = _training_step(shape, numerics)
+
+    def _take_step(self) -> Tensor:
+        return self._step(self._x_BT, self._y_BT, 1e-3)[0]
 
     def window(self) -> float:
         """Seconds of one step, the mean over a short window."""
@@ -177,9 +189,36 @@ class _StepTimer:
     def _timed(self, steps: int) -> float:
         started = time.perf_counter()
         for _ in range(steps):
-            loss, _, _ = self._step(self._x_BT, self._y_BT, 1e-3)
+            loss = self._take_step()
         float(loss)  # waits for the device
         return time.perf_counter() - started
+
+
+class _StackTimer(_StepTimer):
+    """As many models as the numerics say, in one step."""
+
+    def _build(self, shape: ModelShape, numerics: Numerics) -> None:
+        self._steps_K = [_training_step(shape, numerics) for _ in range(numerics.together)]
+        self._stack = StackedModels([step.model for step in self._steps_K], numerics)
+        for step in self._steps_K:
+            step.optimizer.follow_parameters()
+        self._x_KBT, self._y_KBT = (
+            each.expand(numerics.together, *each.shape).contiguous() for each in (self._x_BT, self._y_BT)
+        )
+
+    def _take_step(self) -> Tensor:
+        loss_K = self._stack.accumulate(self._x_KBT, self._y_KBT)
+        for step, loss in zip(self._steps_K, loss_K, strict=True):
+            step.update(loss, 1e-3)
+        return loss_K[0]
+
+
+def _training_step(shape: ModelShape, numerics: Numerics) -> TrainingStep:
+    model = build(shape)
+    model.initialise(0)
+    model.to(numerics.device)
+    optimizer = OptimizerSpec(learning_rate=1e-3)
+    return TrainingStep(model, Optimizer(model, optimizer), numerics, optimizer.gradient_clip)
 
 
 def _matmul_gflops(device: str, dtype: torch.dtype) -> float:

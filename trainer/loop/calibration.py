@@ -18,12 +18,21 @@ from scaling.shape import ModelShape
 from trainer.loop.numerics import Numerics, Precision, processor_name
 from trainer.loop.train import EVALUATION_SHARE
 
-__all__ = ["CALIBRATION_VERSION", "Calibration", "Speed", "choose_compiled"]
+__all__ = ["CALIBRATION_VERSION", "TOGETHER", "Calibration", "Speed", "choose_compiled", "flops_per_token"]
 
-CALIBRATION_VERSION = 2
+CALIBRATION_VERSION = 3
 BF16_MARGIN = 1.15
 """bf16 must be this much faster over the measured shapes: away from 1, so that noise doesn't decide."""
 COMPILE_MARGIN = 0.1
+TOGETHER = 8
+"""Runs that are tried in one step."""
+TOGETHER_MARGIN = 1.2
+"""Several runs in one step must be this much faster: what one of them does to the process, it does to all."""
+
+
+def flops_per_token(shape: ModelShape) -> int:
+    """Of training, exactly."""
+    return architectures.get(shape.architecture).training_flops_per_token(shape)
 
 
 class Speed(Record):
@@ -36,7 +45,7 @@ class Speed(Record):
 
     @property
     def flops_per_token(self) -> int:
-        return architectures.get(self.shape.architecture).training_flops_per_token(self.shape)
+        return flops_per_token(self.shape)
 
 
 class Calibration(Record):
@@ -56,6 +65,9 @@ class Calibration(Record):
         default=None, description="compiled over the fastest other way in that precision; None if not timed"
     )
     compile_seconds: float | None = Field(default=None, description="first step of the compiled shape")
+    together_speedup: float | None = Field(
+        default=None, description=f"{TOGETHER} runs of the smallest shape in one step over one after another"
+    )
 
     def numerics(self, precision: Precision, *, compiled: bool = False, kernels: bool = False) -> Numerics:
         return Numerics(
@@ -84,6 +96,13 @@ class Calibration(Record):
             and choose_compiled(total_seconds, self.shapes, self.compiled_speedup, self.compile_seconds)
         )
         return self.numerics(precision, compiled=compiled, kernels=not compiled and self._kernels(precision))
+
+    def together(self, shape: ModelShape, numerics: Numerics) -> int:
+        """How many runs of ``shape`` are best trained in one step (``trainer.loop.together``): one, but where several
+        of the smallest measured shape won, shapes up to that one."""
+        smallest = min(speed.flops_per_token for speed in self.speeds)
+        wins = (self.together_speedup or 0.0) >= TOGETHER_MARGIN and not numerics.compiled
+        return TOGETHER if wins and flops_per_token(shape) <= smallest else 1
 
     def peak_flops_per_second(self, numerics: Numerics) -> float | None:
         """The matrix-product peak that MFU is a share of, for a run on this processor and with as many threads; None
@@ -130,8 +149,8 @@ class Calibration(Record):
         if not curve:
             raise ValueError(f"{precision} was not measured on {self.processor}: it was far slower than fp32")
         at, speed = np.log(np.array(curve)).T
-        flops_per_token = architectures.get(shape.architecture).training_flops_per_token(shape)
-        return math.exp(float(np.interp(math.log(flops_per_token), at, speed))) / flops_per_token
+        flops = flops_per_token(shape)
+        return math.exp(float(np.interp(math.log(flops), at, speed))) / flops
 
 
 def choose_compiled(total_seconds: float, shapes: int, speedup: float, compile_seconds: float) -> bool:

@@ -78,6 +78,10 @@ class Numerics(Record):
             words.append(f"{self.parallel}{self.ranks}")
         return " ".join(words)
 
+    def for_together(self, models: int) -> Numerics:
+        """The same for ``models`` of one shape in one step, whose operations are stacked by PyTorch's own kernels."""
+        return self.model_copy(update={"together": models, "kernels": False})
+
     @property
     def key(self) -> str:
         """64 hexadecimal digits; runs are equal to the bit only where these are equal."""

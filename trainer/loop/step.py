@@ -39,7 +39,7 @@ class TrainingStep:
         gradient_clip: float,
         spikes: SpikeWatch | None = None,
     ) -> None:
-        self._model, self._optimizer, self._clip, self._spikes = model, optimizer, gradient_clip, spikes
+        self.model, self.optimizer, self._clip, self._spikes = model, optimizer, gradient_clip, spikes
         self._device, self._precision = numerics.device, numerics.precision
         self._kernels = numerics.kernels
         self.micro_batch_sequences = numerics.micro_batch_sequences
@@ -59,12 +59,12 @@ class TrainingStep:
 
     def update(self, loss: Tensor, rate: float) -> tuple[Tensor, Tensor]:
         """Change the weights by the gradient that is there; returns its norm, and whether the step is a spike."""
-        self.scaler.unscale_(self._optimizer)  # type: ignore[arg-type]
+        self.scaler.unscale_(self.optimizer)  # type: ignore[arg-type]
         norm = clip_gradients(self._parameters, self._clip)
         spike = self._spikes.look(loss, norm) if self._spikes else self._never
         if self._spikes and self._spikes.policy.action == "skip":
-            self._optimizer.skip = spike
-        self.scaler.step(self._optimizer, rate)  # type: ignore[arg-type]
+            self.optimizer.skip = spike
+        self.scaler.step(self.optimizer, rate)  # type: ignore[arg-type]
         self.scaler.update()
         return norm, spike
 
@@ -97,7 +97,7 @@ class TrainingStep:
         for x_bT, y_bT in zip(torch.split(x_BT, rows), torch.split(y_BT, rows), strict=True):
             precision = torch.autocast(self._device, AUTOCAST[self._precision], enabled=self._precision != "fp32")
             with precision, kernels.used(self._kernels):
-                share_of_loss = self._model.loss(x_bT, y_bT, hidden=self._hidden) * (rows / len(x_BT))
+                share_of_loss = self.model.loss(x_bT, y_bT, hidden=self._hidden) * (rows / len(x_BT))
             torch.autograd.backward(self.scaler.scale(share_of_loss))
             loss += share_of_loss.detach()
         return loss

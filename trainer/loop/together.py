@@ -22,6 +22,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from scaling.errors import UserError
 from scaling.run_spec import RunSpec
+from scaling.shape import ModelShape
 from trainer.data.run_data import RunData
 from trainer.data.shards import Corpus
 from trainer.loop.checkpoint import CheckpointFolder
@@ -33,21 +34,21 @@ from trainer.loop.train import Diverged, Run, applied
 from trainer.models.model import LanguageModel
 from trainer.tracker import Tracker
 
-__all__ = ["StackedModels", "can_train_together", "train_together"]
+__all__ = ["StackedModels", "can_train_together", "stackable", "train_together"]
 
 _SHARED = ("shape", "parametrisation", "tokens", "global_batch_tokens", "data_key", "tokenizer_key", "held_out_tokens")
 
 
 def can_train_together(one: RunSpec, other: RunSpec) -> bool:
     """Whether two runs differ in seed, optimizer, schedule and policy alone, and can be kept in step."""
-    return all(_stackable(spec) for spec in (one, other)) and all(
-        getattr(one, field) == getattr(other, field) for field in _SHARED
-    )
+    # A run that goes back behind a spike falls out of step.
+    in_step = all(spec.anneal is None and spec.spikes.action != "rewind" for spec in (one, other))
+    return in_step and stackable(one.shape) and all(getattr(one, field) == getattr(other, field) for field in _SHARED)
 
 
-def _stackable(spec: RunSpec) -> bool:
-    """A run that goes back behind a spike falls out of step; fused recurrent kernels can't be stacked."""
-    return spec.shape.architecture in ("llama", "gpt2") and spec.anneal is None and spec.spikes.action != "rewind"
+def stackable(shape: ModelShape) -> bool:
+    """Whether the architecture's operations can be stacked; fused recurrent kernels can't."""
+    return shape.architecture in ("llama", "gpt2")
 
 
 class StackedModels:
@@ -104,18 +105,17 @@ def train_together(
     numerics.check_available()
     with applied(numerics):
         reset_peak_memory(numerics.device)
-        runs = [
-            Run(spec, RunData(spec, corpus), numerics, CheckpointFolder(folder, tracker.note), tracker, evaluations, ())
-            for spec, folder, tracker in zip(specs, directories, trackers, strict=True)
-        ]
-        common = min(run.checkpoints.newest_step() for run in runs)
-        for run in runs:
-            run.resume(None, at_most=common)
-        if len({run.state.progress.step for run in runs}) > 1:
-            # Their last common checkpoint is gone or damaged: from the start, which is never wrong.
-            raise UserError(
-                f"the runs in {directories[0].parent} have no step in common to go on from: remove their folders"
-            )
+        folders = [CheckpointFolder(*each) for each in zip(directories, (t.note for t in trackers), strict=True)]
+        # Where the last common checkpoint is damaged they begin anew, which is never wrong.
+        for step in (min(folder.newest_step() for folder in folders), 0):
+            runs = [
+                Run(spec, RunData(spec, corpus), numerics, folder, tracker, evaluations, ())
+                for spec, folder, tracker in zip(specs, folders, trackers, strict=True)
+            ]
+            for run in runs:
+                run.resume(None, at_most=step)
+            if len({run.state.progress.step for run in runs}) == 1:
+                break
         clock = StepClock(numerics.device)
         for run in runs:
             run.measure(clock, peak_flops_per_second)
@@ -131,7 +131,8 @@ def _check(specs: Sequence[RunSpec], numerics: Numerics) -> None:
                 f"runs {specs[0].key[:8]} and {spec.key[:8]} can't be trained together: they differ in more than seed, "
                 "optimizer and schedule, or their architecture can't be stacked; train them one by one"
             )
-    if numerics.compiled or numerics.precision == "fp16" or numerics.micro_batch_sequences or numerics.recompute:
+    own = numerics.compiled or numerics.kernels or numerics.recompute
+    if own or numerics.precision == "fp16" or numerics.micro_batch_sequences:
         raise UserError(f"numerics {numerics.label} can't be stacked: use fp32 or bf16, eager, in whole batches")
 
 

@@ -1,0 +1,45 @@
+"""A worker trains runs of one shape in one step where the calibration says so, and alone otherwise."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sweeps.conduct import Conductor
+from sweeps.ledger import Ledger, PlannedRun, RunRow
+from sweeps.plan import run_spec
+from sweeps.study import Study
+from sweeps.worker import work
+from sweeps.workspace import Workspace
+from trainer.loop.calibration import Calibration
+
+
+def trained(study: Study, folder: Path, silent: Any, together: int, monkeypatch: pytest.MonkeyPatch) -> list[RunRow]:
+    """Three runs that differ in seed and rate, and one of another size, as one worker leaves them."""
+    monkeypatch.setattr(Calibration, "together", lambda *_: together)
+    workspace = Workspace(folder)
+    conductor = Conductor(study, workspace, silent)
+    plan = conductor.plan()
+    shape, other = plan.shapes[:2]
+    specs = [run_spec(study, plan, shape, 128 * 60, rate, seed) for rate, seed in ((0.01, 0), (0.02, 1), (0.01, 2))]
+    specs.append(run_spec(study, plan, other, 128 * 60, 0.01, 0))
+    ledger = Ledger(workspace.ledger_url)
+    ledger.add(study.name, [PlannedRun(spec=spec, stage="probe", label="run") for spec in specs])
+    work(workspace, study.name, "probe", threading.Event())
+    by_key = {row.key: row for row in ledger.runs(study.name, "probe")}
+    return [by_key[spec.key] for spec in specs]
+
+
+def test_runs_of_one_shape_are_trained_together_and_end_as_they_would_alone(
+    tiny_study: Study, tmp_path: Path, silent: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    grouped = trained(tiny_study, tmp_path / "grouped", silent, 8, monkeypatch)
+    alone = trained(tiny_study, tmp_path / "alone", silent, 1, monkeypatch)
+    assert {row.state for row in grouped + alone} == {"finished"}
+    assert [row.result["numerics"].endswith("x3") for row in grouped if row.result] == [True, True, True, False]
+    assert not any("x3" in row.result["numerics"] for row in alone if row.result)
+    # Together they run on PyTorch's own kernels and alone perhaps on ours, or in another order of sums.
+    assert [row.loss for row in grouped] == pytest.approx([row.loss for row in alone], rel=5e-3)
