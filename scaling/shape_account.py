@@ -48,8 +48,9 @@ class ShapeAccount(Record):
         shares = ", ".join(
             f"{name.replace('_', '-')} {value / self.forward.total:.1%}" for name, value in parts.items() if value
         )
-        lines.append(f"training {format_flops(self.training_flops_per_token)} a token: {shares}")
-        lines.append(f"serving keeps {format_count(self.kv_cache_bytes_per_token)} bytes of keys and values a token")
+        lines.append(f"training {format_flops(self.training_flops_per_token)} a token; of a forward pass: {shares}")
+        kept = f"{format_count(self.kv_cache_bytes_per_token)} bytes of keys and values a token"
+        lines.append(f"serving keeps {kept if self.kv_cache_bytes_per_token else 'a state, however many tokens'}")
         return "\n".join(lines)
 
 

@@ -9,13 +9,13 @@ from __future__ import annotations
 from importlib.metadata import entry_points
 from typing import Protocol
 
-from scaling.architectures import gpt2, llama, lstm
+from scaling.architectures import gpt2, llama, lstm, mamba2
 from scaling.errors import UserError
 from scaling.shape import ForwardFlops, ModelShape, ParameterCounts
 
 __all__ = ["Architecture", "check", "get", "total_params", "training_flops"]
 
-_BUILT_IN: dict[str, Architecture] = {"llama": llama, "gpt2": gpt2, "lstm": lstm}
+_BUILT_IN: dict[str, Architecture] = {"llama": llama, "gpt2": gpt2, "lstm": lstm, "mamba2": mamba2}
 
 
 class Architecture(Protocol):

@@ -18,7 +18,11 @@ SHAPES = {
     "lstm": ModelShape(
         architecture="lstm", layers=2, width=32, heads=1, kv_heads=1, ffn_width=32, vocabulary=50, context=12
     ),
-}
+    "mamba2": ModelShape(
+        architecture="mamba2", layers=2, width=32, heads=4, kv_heads=1, ffn_width=64, vocabulary=50, context=12,
+        state_width=16,
+    ),
+}  # fmt: skip
 """One of each, for tests that train or decode."""
 
 
@@ -51,7 +55,26 @@ def _lstm(draw: Callable[..., int]) -> dict[str, int]:
     return {"width": width, "heads": 1, "kv_heads": 1, "ffn_width": width}
 
 
-_OWN: dict[str, SearchStrategy[dict[str, int]]] = {"llama": _llama(), "gpt2": _gpt2(), "lstm": _lstm()}
+@st.composite
+def _mamba2(draw: Callable[..., int]) -> dict[str, int]:
+    groups = draw(st.integers(1, 3))
+    heads = groups * draw(st.integers(1, 3))
+    width = heads * draw(st.integers(-(-8 // heads), 8))
+    return {
+        "width": width,
+        "heads": heads,
+        "kv_heads": groups,
+        "ffn_width": 2 * width,
+        "state_width": draw(st.integers(1, 20)),
+    }
+
+
+_OWN: dict[str, SearchStrategy[dict[str, int]]] = {
+    "llama": _llama(),
+    "gpt2": _gpt2(),
+    "lstm": _lstm(),
+    "mamba2": _mamba2(),
+}
 
 
 @st.composite

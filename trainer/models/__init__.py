@@ -23,6 +23,7 @@ _BUILT_IN = {
     "llama": ("trainer.models.llama", "Llama"),
     "gpt2": ("trainer.models.gpt2", "GPT2"),
     "lstm": ("trainer.models.lstm", "LSTM"),
+    "mamba2": ("trainer.models.mamba2", "Mamba2"),
 }
 
 

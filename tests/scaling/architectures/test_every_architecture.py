@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from scaling import architectures
+from scaling.architectures.mamba2 import chunk_length
 from scaling.design.isoflop import isoflop_design
 from scaling.serving import decode_flops, kv_cache_bytes, prefill_flops
 from scaling.shape import ModelShape
@@ -59,9 +60,10 @@ def test_a_token_costs_two_flops_a_parameter_it_meets_and_three_times_that_in_tr
     model = architectures.get(name)
     shape = model.shape_for(3e7, vocabulary=1024, context=128)
     forward = model.forward_flops(shape, 1)
-    assert (forward.total - forward.scores) / 2 == pytest.approx(model.count_parameters(shape).with_head, rel=0.03)
-    assert model.training_flops_per_token(shape) % 3 == 0
-    assert model.training_flops_per_token(shape) >= 3 * (forward.total - forward.scores)
+    # Scores and a state-space model's state are products of activations.
+    of_matrices = forward.total - forward.scores - (forward.recurrence if shape.state_width else 0)
+    assert of_matrices / 2 == pytest.approx(model.count_parameters(shape).with_head, rel=0.03)
+    assert model.training_flops_per_token(shape) >= 3 * forward.total
 
 
 @every_architecture
@@ -98,6 +100,22 @@ def test_the_released_gpt2_models_are_counted_to_the_parameter(changes: dict[str
     assert architectures.total_params(ModelShape(**(GPT2.model_dump() | changes))) == total
 
 
+def test_the_released_mamba2_is_counted_to_the_parameter() -> None:
+    """mamba2-130m: a vocabulary of 50,277 padded to 50,288."""
+    shape = ModelShape(
+        architecture="mamba2", layers=24, width=768, heads=24, kv_heads=1, ffn_width=1536, vocabulary=50288,
+        context=2048, state_width=128,
+    )  # fmt: skip
+    assert architectures.total_params(shape) == 128_989_632
+
+
+@given(st.integers(2, 5000))
+def test_a_chunk_is_the_longest_that_cuts_the_context_into_equal_parts(context: int) -> None:
+    chunk = chunk_length(context)
+    assert context % chunk == 0
+    assert all(context % longer for longer in range(chunk + 1, min(context, 64) + 1))
+
+
 @pytest.mark.parametrize(
     ("architecture", "changes", "message"),
     [
@@ -105,6 +123,9 @@ def test_the_released_gpt2_models_are_counted_to_the_parameter(changes: dict[str
         ("llama", {"width": 36, "heads": 4, "kv_heads": 4}, "width 36 over heads 4 is odd"),
         ("gpt2", {"state_width": 16}, "state_width 16 is given, but gpt2 has no state"),
         ("gpt2", {"kv_heads": 2}, "kv_heads 2 is not heads 4"),
+        ("mamba2", {"state_width": None}, "state_width is missing"),
+        ("mamba2", {"ffn_width": 320}, "ffn_width 320 is not 2 times width"),
+        ("mamba2", {"context": 134}, "context 134 can't be cut into equal chunks of 16 to 64 tokens"),
         ("lstm", {"heads": 2}, "heads is 2, but an lstm has no heads: use 1"),
         ("lstm", {"ffn_width": 40}, "ffn_width 40 is not width"),
         ("lstm", {"state_width": 16}, "state_width 16 is given, but an lstm's is ffn_width"),
