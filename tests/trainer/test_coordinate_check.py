@@ -25,10 +25,13 @@ MOVING = ("layers.*.self_attn", "layers.*.mlp", "stream", "answers")
 
 
 def shape(width: int = 32, layers: int = 2, *, tied: bool = True, architecture: str = "llama") -> ModelShape:
-    heads, ffn_width = (1, width) if architecture == "lstm" else (width // 8, width * 5 // 2)
+    heads, kv_heads, ffn_width, state_width = {
+        "lstm": (1, 1, width, None),
+        "mamba2": (width // 8, 1, 2 * width, 16),
+    }.get(architecture, (width // 8, width // 8, width * 5 // 2, None))
     return ModelShape(
-        architecture=architecture, layers=layers, width=width, heads=heads, kv_heads=heads, ffn_width=ffn_width,
-        vocabulary=64, context=16, tied=tied,
+        architecture=architecture, layers=layers, width=width, heads=heads, kv_heads=kv_heads, ffn_width=ffn_width,
+        vocabulary=64, context=16, tied=tied, state_width=state_width,
     )  # fmt: skip
 
 
@@ -56,7 +59,7 @@ def over_depth(parametrisation: Parametrisation, optimizer: OptimizerSpec) -> di
 # Over width
 
 
-@pytest.mark.parametrize("architecture", ["llama", "gpt2", "lstm"])
+@pytest.mark.parametrize("architecture", ["llama", "gpt2", "lstm", "mamba2"])
 @pytest.mark.parametrize("tied", [True, False])
 def test_under_mup_activations_move_alike_at_every_width_and_under_standard_they_do_not(
     tied: bool, architecture: str

@@ -21,11 +21,13 @@ from scaling.run_spec import OptimizerSpec, RunSpec
 from scaling.shape import ModelShape
 from trainer import models
 from trainer.data.shards import Corpus
-from trainer.loop import calibration
+from trainer.loop import calibrate
 from trainer.loop.memory import estimate_memory
 from trainer.loop.numerics import Numerics
 from trainer.loop.result import RunResult
+from trainer.loop.together import StackedModels
 from trainer.loop.train import train
+from trainer.models import kernels
 from trainer.models.model import LanguageModel
 from trainer.tracker import RecordingTracker
 
@@ -191,10 +193,37 @@ def test_half_precision_gives_nearly_the_loss_and_gradient_of_fp32(
 
 
 @every_architecture
+@pytest.mark.skipif(not kernels.available(), reason="our kernels need a C++ compiler and there is none")
+def test_our_kernels_change_only_the_last_digits(architecture: str) -> None:
+    model = fresh(SHAPES[architecture])
+    x_BT, y_BT = torch.randint(50, (2, 16, 12), generator=torch.Generator().manual_seed(0))
+    gradients = []
+    for use in (False, True):
+        with kernels.used(use):
+            gradients.append(torch.autograd.grad(model.loss(x_BT, y_BT), list(model.parameters())))
+    for mine, theirs in zip(*gradients, strict=True):
+        torch.testing.assert_close(mine, theirs, atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize("architecture", ["llama", "gpt2", "mamba2"])
+def test_stacked_models_have_the_gradients_of_each(architecture: str) -> None:
+    each = [fresh(SHAPES[architecture], seed) for seed in range(3)]
+    x_KBT, y_KBT = torch.randint(50, (2, 3, 4, 12), generator=torch.Generator().manual_seed(0))
+    expected = [
+        torch.autograd.grad(model.loss(x_BT, y_BT), list(model.parameters()))
+        for model, x_BT, y_BT in zip(each, x_KBT, y_KBT, strict=True)
+    ]
+    StackedModels(each, Numerics(together=3)).accumulate(x_KBT, y_KBT)
+    for model, gradients in zip(each, expected, strict=True):
+        for parameter, gradient in zip(model.parameters(), gradients, strict=True):
+            torch.testing.assert_close(parameter.grad, gradient, atol=1e-6, rtol=1e-4)
+
+
+@every_architecture
 def test_its_speed_can_be_measured_and_its_memory_foretold(architecture: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(calibration, "WINDOW_SECONDS", 0.001)
+    monkeypatch.setattr(calibrate, "WINDOW_SECONDS", 0.001)
     shape = SHAPES[architecture]
-    measured = calibration.calibrate([shape], 4)
+    measured = calibrate.calibrate([shape], 4)
     assert {speed.shape for speed in measured.speeds} == {shape}
     assert 0 < measured.seconds(shape, 1000, measured.choose()) < 60
     one, two = (estimate_memory(shape, rows, Numerics(), OptimizerSpec(learning_rate=1e-3)) for rows in (1, 2))

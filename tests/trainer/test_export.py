@@ -25,12 +25,21 @@ LLAMA = ModelShape(layers=2, width=32, heads=4, kv_heads=2, ffn_width=48, vocabu
 GPT2 = ModelShape(
     architecture="gpt2", layers=2, width=32, heads=4, kv_heads=4, ffn_width=80, vocabulary=VOCABULARY, context=24
 )
+MAMBA2 = ModelShape(
+    architecture="mamba2", layers=2, width=32, heads=4, kv_heads=1, ffn_width=64, vocabulary=VOCABULARY, context=24,
+    state_width=8,
+)  # fmt: skip
 MODELS = {
     "llama": (LLAMA, None),
     "llama, untied, equal heads": (LLAMA.model_copy(update={"tied": False, "kv_heads": 4}), None),
     "llama, completep": (LLAMA, COMPLETEP),
     "llama, completep, untied": (LLAMA.model_copy(update={"tied": False}), COMPLETEP),
     "gpt2": (GPT2, None),
+    "mamba2": (MAMBA2, None),
+    "mamba2, completep, untied, two groups": (
+        MAMBA2.model_copy(update={"tied": False, "kv_heads": 2}),
+        COMPLETEP,
+    ),
     "gpt2, completep, untied": (GPT2.model_copy(update={"tied": False}), COMPLETEP),
 }
 TEXT = "The cat — naïve, 北京 🦜 — sat\n\n  on 12345 mats."

@@ -1,4 +1,4 @@
-"""Mamba-2: its chunked form is the plain recurrence and costs what is counted, and its logits are transformers'."""
+"""Mamba-2: its chunked form is the plain recurrence and costs what is counted."""
 
 from __future__ import annotations
 
@@ -14,7 +14,6 @@ from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from scaling.architectures.mamba2 import inference_flops_per_token, training_flops_per_token
-from scaling.run_spec import Parametrisation
 from scaling.shape import ModelShape
 from trainer.loop.numerics import cxx_compiler_available
 from trainer.models.mamba2 import Mamba2
@@ -26,8 +25,8 @@ def shape(context: int, groups: int = 1, **changes: Any) -> ModelShape:
     return ModelShape(architecture="mamba2", context=context, kv_heads=groups, **fields)
 
 
-def fresh(wanted: ModelShape, parametrisation: Parametrisation | None = None) -> Mamba2:
-    model = Mamba2(wanted, parametrisation)
+def fresh(wanted: ModelShape) -> Mamba2:
+    model = Mamba2(wanted)
     model.initialise(0)
     return model
 
@@ -123,30 +122,6 @@ def test_it_starts_with_the_papers_decays_and_step_sizes() -> None:
     assert 1e-3 <= dt_H.min() < 4e-3 < 2e-2 < dt_H.max() <= 0.1 + 1e-6
     assert mixer.D.tolist() == [1] * 32
     assert mixer.conv1d.weight.abs().max() <= 0.5
-
-
-@pytest.mark.parametrize(("groups", "tied"), [(1, True), (1, False), (2, True)])
-def test_logits_are_those_of_transformers(groups: int, tied: bool) -> None:
-    transformers = pytest.importorskip("transformers")
-    model = fresh(shape(96, groups, tied=tied), Parametrisation(name="mup", base_width=16))
-    config = transformers.Mamba2Config(
-        vocab_size=50, hidden_size=32, num_hidden_layers=2, num_heads=4, head_dim=16, state_size=8, n_groups=groups,
-        expand=2, chunk_size=32, tie_word_embeddings=tied,
-    )  # fmt: skip
-    theirs = transformers.Mamba2ForCausalLM(config).eval()
-    theirs.load_state_dict(_under_their_names(model))
-    x_BT = torch.randint(50, (2, 96), generator=torch.Generator().manual_seed(0))
-    torch.testing.assert_close(model(x_BT), theirs(x_BT).logits, atol=1e-5, rtol=1e-4)
-
-
-def _under_their_names(model: Mamba2) -> dict[str, Tensor]:
-    """muP's factor of the logits goes into the last norm."""
-    state: dict[str, Tensor] = {}
-    for name, weight in model.state_dict().items():
-        first, _, rest = name.partition(".")
-        top = {"embed_tokens": "backbone.embeddings", "layers": "backbone.layers", "norm": "backbone.norm_f"}
-        state[f"{top.get(first, first)}.{rest}"] = weight * model.scaling.logits if first == "norm" else weight
-    return state
 
 
 @pytest.mark.slow

@@ -24,7 +24,7 @@ class Converter(Protocol):
         out."""
 
 
-_BUILT_IN = {"llama": "trainer.export.llama", "gpt2": "trainer.export.gpt2"}
+_BUILT_IN = {name: f"trainer.export.{name}" for name in ("llama", "gpt2", "mamba2")}
 
 
 def converter(architecture: str) -> Converter:

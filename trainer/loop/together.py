@@ -48,7 +48,7 @@ def can_train_together(one: RunSpec, other: RunSpec) -> bool:
 
 def stackable(shape: ModelShape) -> bool:
     """Whether the architecture's operations can be stacked; fused recurrent kernels can't."""
-    return shape.architecture in ("llama", "gpt2")
+    return shape.architecture in ("llama", "gpt2", "mamba2")
 
 
 class StackedModels:

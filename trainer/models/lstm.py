@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from scaling.run_spec import Parametrisation
 from scaling.shape import ModelShape
+from trainer.models.kernels.norm import RMSNorm
 from trainer.models.model import LanguageModel
 
 __all__ = ["LSTM"]
@@ -34,7 +35,7 @@ class Layer(nn.Module):
     def __init__(self, shape: ModelShape, residual: float) -> None:
         super().__init__()
         self.residual = residual
-        self.norm = nn.RMSNorm(shape.width, eps=NORM_EPS)
+        self.norm = RMSNorm(shape.width, eps=NORM_EPS)
         self.lstm = nn.LSTM(shape.width, shape.width, batch_first=True)
 
     def forward(self, x_BTD: Tensor) -> Tensor:
@@ -62,7 +63,7 @@ class LSTM(LanguageModel):
     def __init__(self, shape: ModelShape, parametrisation: Parametrisation | None = None) -> None:
         super().__init__(shape, parametrisation)
         self.layers = nn.ModuleList(Layer(shape, self.scaling.residual) for _ in range(shape.layers))
-        self.norm = nn.RMSNorm(shape.width, eps=NORM_EPS)
+        self.norm = RMSNorm(shape.width, eps=NORM_EPS)
 
     def row_blocks(self) -> Mapping[str, tuple[int, ...]]:
         return {

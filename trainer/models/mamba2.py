@@ -24,6 +24,7 @@ from torch import Tensor, nn
 from scaling.architectures.mamba2 import CONVOLUTION, chunk_length
 from scaling.run_spec import Parametrisation
 from scaling.shape import ModelShape
+from trainer.models.kernels.norm import RMSNorm
 from trainer.models.model import LanguageModel
 from trainer.models.state_space_scan import scan
 
@@ -59,7 +60,7 @@ class Mixer(nn.Module):
         self.dt_bias = nn.Parameter(torch.empty(self.heads))
         self.A_log = nn.Parameter(torch.empty(self.heads))
         self.D = nn.Parameter(torch.empty(self.heads))
-        self.norm = nn.RMSNorm(self.inner, eps=NORM_EPS)
+        self.norm = RMSNorm(self.inner, eps=NORM_EPS)
         self.out_proj = nn.Linear(self.inner, shape.width, bias=False)
 
     def forward(self, x_BTD: Tensor) -> Tensor:
@@ -120,7 +121,7 @@ class Layer(nn.Module):
     def __init__(self, shape: ModelShape, residual: float) -> None:
         super().__init__()
         self.residual = residual
-        self.norm = nn.RMSNorm(shape.width, eps=NORM_EPS)
+        self.norm = RMSNorm(shape.width, eps=NORM_EPS)
         self.mixer = Mixer(shape)
 
     def forward(self, x_BTD: Tensor) -> Tensor:
@@ -143,7 +144,7 @@ class Mamba2(LanguageModel):
     def __init__(self, shape: ModelShape, parametrisation: Parametrisation | None = None) -> None:
         super().__init__(shape, parametrisation)
         self.layers = nn.ModuleList(Layer(shape, self.scaling.residual) for _ in range(shape.layers))
-        self.norm = nn.RMSNorm(shape.width, eps=NORM_EPS)
+        self.norm = RMSNorm(shape.width, eps=NORM_EPS)
 
     def row_blocks(self) -> Mapping[str, tuple[int, ...]]:
         assert self.shape.state_width is not None
