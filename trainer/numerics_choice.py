@@ -14,7 +14,7 @@ from scaling.record import Record, content_hash
 from scaling.run_spec import RunSpec
 from trainer.loop.calibrate import Progress, calibrate
 from trainer.loop.memory import micro_batch_that_fits
-from trainer.loop.numerics import Numerics, Precision
+from trainer.loop.numerics import Numerics, Parallel, Precision
 
 __all__ = ["NumericsWish"]
 
@@ -32,6 +32,13 @@ class NumericsWish(Record):
     threads: int | None = Field(default=None, ge=1)
     micro_batch_sequences: int | None = Field(default=None, ge=1)
     recompute: bool | None = None
+    parallel: Parallel = "none"
+    ranks: int = 1
+    """How the processes that were started share the run; never open."""
+
+    @property
+    def device_here(self) -> Literal["cpu", "cuda"]:
+        return self.device or ("cuda" if torch.cuda.is_available() else "cpu")
 
     def granted_by(self, numerics: Numerics) -> bool:
         """Whether ``numerics`` are of this machine and do all that was asked for."""
@@ -46,18 +53,23 @@ class NumericsWish(Record):
 
         Our kernels are used where they are faster, unless something they can't do was asked for.
 
-        With them goes what a CPU's peak FLOP/s were found to be, which MFU is a share of.
+        With them goes what a CPU's peak FLOP/s were found to be, of all processes, which MFU is a share of.
 
         Raises :class:`UserError` if the run can't be trained here.
         """
-        device: Literal["cpu", "cuda"] = self.device or ("cuda" if torch.cuda.is_available() else "cpu")
+        device = self.device_here
         asked = self.model_dump(exclude_none=True) | {"device": device}
         plain = Numerics(
-            device=device, processor="", precision=self.precision or "fp32", recompute=bool(self.recompute)
+            device=device,
+            processor="",
+            precision=self.precision or "fp32",
+            recompute=bool(self.recompute),
+            parallel=self.parallel,
+            ranks=self.ranks,
         )
         plain.check_available()
         fitting = micro_batch_that_fits(spec, plain, _memory(device))
-        if fitting < spec.sequences_per_step:
+        if fitting < spec.sequences_per_step // self.ranks:
             asked.setdefault("micro_batch_sequences", fitting)
         if (self.threads or 1) > 1 or self.compiled or device != "cpu":
             asked.setdefault("kernels", False)
@@ -76,14 +88,16 @@ class NumericsWish(Record):
         short = measured.choose()
         seconds = measured.seconds(spec.shape, spec.tokens, short) if self.compiled is None else None
         numerics = measured.choose(seconds, self.precision).model_copy(update=asked)
-        return numerics, measured.peak_flops_per_second(numerics) if device == "cpu" else None
+        peak = measured.peak_flops_per_second(numerics) if device == "cpu" else None
+        return numerics, None if peak is None else peak * self.ranks
 
 
 def _memory(device: Literal["cpu", "cuda"]) -> int:
-    """Bytes: a GPU's free ones, all of the machine's otherwise, so that what else runs there decides nothing."""
+    """Bytes: a GPU's free ones; otherwise all of the machine's, so that what else runs there decides nothing, shared by
+    the ranks on it."""
     if device == "cuda":
         return int(torch.cuda.mem_get_info()[0])
-    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
 
 
 def _here(numerics: Numerics) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,13 +12,14 @@ from scaling.run_spec import RunSpec
 from trainer.data.corpus_settings import CorpusSettings
 from trainer.data.prepare import prepare
 from trainer.data.shards import Corpus
+from trainer.distributed.world import ALONE, World
 from trainer.loop.numerics import Numerics
 from trainer.loop.result import RunResult
 from trainer.loop.train import train
 from trainer.numerics_choice import NumericsWish
 from trainer.run_file import RunFile
 from trainer.run_folder import RunFolder, RunRecord
-from trainer.tracker import Tracker, Trackers
+from trainer.tracker import NullTracker, Tracker, Trackers
 
 __all__ = ["RunPlaces", "train_file"]
 
@@ -45,43 +47,51 @@ def train_file(
     progress: Progress,
     starting: Callable[[RunSpec, Numerics, Path], None],
     should_stop: Callable[[], bool],
+    world: World = ALONE,
 ) -> tuple[RunFolder, RunResult]:
     """Train the run that ``path`` describes to its end, from where its folder left it; a finished one is not touched.
 
     corpus: a tokenised corpus's folder, or a source in place of the file's. progress: told of what comes before
-    training, with the share that is done. starting: told what is about to be trained, how, and in which folder.
+    training, with the share that is done. starting: told what is about to be trained, how, and in which folder. world:
+    the processes that share the run; the first one prepares everything and writes it down, the others read it.
     """
-    file = RunFile(path)
-    data = _corpus(file, corpus, places.corpora, progress)
-    later_data = _annealing_corpus(file, data, places.corpora, progress)
-    spec = file.spec(data, later_data)
-    folder = RunFolder(places.out or places.runs / f"{file.name}-{spec.key[:8]}")
-    with folder.sole_trainer():
-        before, result = folder.record(), folder.result()
-        if before is not None and before.spec == spec and result is not None and result.status == "finished":
-            return folder, result
-        if before is not None and wish.granted_by(before.numerics):
-            numerics, peak = before.numerics, before.peak_flops_per_second
-        else:
-            numerics, peak = wish.choose(spec, places.cache, progress)
-        record = RunRecord(
-            spec=spec, numerics=numerics, peak_flops_per_second=peak, corpus=str(data.directory.resolve())
-        )
-        folder.begin(record, data)
-        starting(spec, numerics, folder.path)
-        both = Trackers(folder.curve(), tracker)
+    with ExitStack() as held:
+        with world.first():
+            file = RunFile(path)
+            data = _corpus(file, corpus, places.corpora, progress)
+            later_data = _annealing_corpus(file, data, places.corpora, progress)
+            spec = file.spec(data, later_data)
+            folder = RunFolder(places.out or places.runs / f"{file.name}-{spec.key[:8]}")
+            if world.rank == 0:
+                held.enter_context(folder.sole_trainer())
+            before, result = folder.record(), folder.result()
+            if before is not None and before.spec == spec and result is not None and result.status == "finished":
+                return folder, result
+            if world.rank == 0:
+                world.check(spec, Numerics(parallel=wish.parallel, ranks=wish.ranks))
+                if before is not None and wish.granted_by(before.numerics):
+                    numerics, peak = before.numerics, before.peak_flops_per_second
+                else:
+                    numerics, peak = wish.choose(spec, places.cache, progress)
+                corpus_folder = str(data.directory.resolve())
+                before = RunRecord(spec=spec, numerics=numerics, peak_flops_per_second=peak, corpus=corpus_folder)
+                folder.begin(before, data)
+            assert before is not None, "the first process has written it"
+        starting(spec, before.numerics, folder.path)
+        both = Trackers(folder.curve(), tracker) if world.rank == 0 else NullTracker()
         result = train(
             spec,
             data,
-            numerics,
+            before.numerics,
             directory=folder.path,
             tracker=both,
             should_stop=should_stop,
             annealing_corpus=later_data,
-            peak_flops_per_second=peak,
+            peak_flops_per_second=before.peak_flops_per_second,
+            world=world,
         )
         both.flush()
-        if result.status != "interrupted":
+        if result.status != "interrupted" and world.rank == 0:
             folder.end(result)
     return folder, result
 

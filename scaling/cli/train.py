@@ -14,7 +14,9 @@ from scaling.cli.options import JsonFlag, WorkspaceOption, print_json
 from scaling.errors import UserError
 
 if TYPE_CHECKING:
+    from trainer.distributed.world import World
     from trainer.loop.result import RunResult
+    from trainer.numerics_choice import NumericsWish
 
 
 class Device(StrEnum):
@@ -28,6 +30,11 @@ class PrecisionChoice(StrEnum):
     fp32 = "fp32"
     bf16 = "bf16"
     fp16 = "fp16"
+
+
+class ParallelChoice(StrEnum):
+    ddp = "ddp"
+    fsdp = "fsdp"
 
 
 def train(
@@ -56,6 +63,9 @@ def train(
     recompute: Annotated[
         bool, typer.Option("--recompute", help="Less memory, more time: a layer's activations are computed twice.")
     ] = False,
+    parallel: Annotated[
+        ParallelChoice, typer.Option(help="Under torchrun: every process has the whole model (ddp), or a part (fsdp).")
+    ] = ParallelChoice.ddp,
     template: Annotated[bool, typer.Option("--template", help="Print a file with every key explained.")] = False,
     as_json: JsonFlag = False,
 ) -> None:
@@ -65,6 +75,7 @@ def train(
 
     Examples: scaling train --template > mine.yaml && scaling train mine.yaml
               scaling train recommendation.yaml --corpus text/
+              torchrun --nproc-per-node 8 -m scaling.cli.main train mine.yaml --parallel fsdp
     """
     if template:
         from trainer.run_file import run_template
@@ -74,13 +85,9 @@ def train(
     if spec is None:
         raise UserError("SPEC.yaml is missing: `scaling train --template > mine.yaml` writes one")
 
-    from scaling.cli.pages import run_page
-    from scaling.cli.run_display import RunDisplay
-    from sweeps.workspace import Workspace, cache_folder
+    from trainer.distributed.world import join_world
     from trainer.numerics_choice import NumericsWish
-    from trainer.run_from_file import RunPlaces, train_file
 
-    space = Workspace(workspace)
     wish = NumericsWish(
         device=None if device is Device.auto else device.value,
         precision=None if precision is PrecisionChoice.auto else precision.value,
@@ -89,8 +96,30 @@ def train(
         micro_batch_sequences=micro_batch,
         recompute=recompute or None,
     )
+    with join_world(wish.device_here) as world:
+        if world.ranks > 1:
+            wish = wish.model_copy(update={"parallel": parallel.value, "ranks": world.ranks})
+        _train(spec, corpus, out, workspace, wish, world, as_json=as_json)
+
+
+def _train(
+    spec: Path,
+    corpus: str | None,
+    out: Path | None,
+    workspace: Path,
+    wish: NumericsWish,
+    world: World,
+    *,
+    as_json: bool,
+) -> None:
+    from scaling.cli.pages import run_page
+    from scaling.cli.run_display import RunDisplay
+    from sweeps.workspace import Workspace, cache_folder
+    from trainer.run_from_file import RunPlaces, train_file
+
+    space, silent = Workspace(workspace), world.rank > 0
     places = RunPlaces(corpora=space.corpora, runs=space.trained, cache=cache_folder() / "runs", out=out)
-    with RunDisplay(spec.stem, quiet=as_json) as display, StopSignals() as stop:
+    with RunDisplay(spec.stem, quiet=as_json or silent) as display, StopSignals() as stop:
 
         def starting(*what: Any) -> None:
             stop.listen()
@@ -105,17 +134,21 @@ def train(
             progress=display.step,
             starting=starting,
             should_stop=lambda: stop.received is not None,
+            world=world,
         )
-    if as_json:
+    if silent:
+        pass
+    elif as_json:
         print_json({"folder": str(folder.path), **result.model_dump(mode="json")})
     elif result.status != "interrupted":
         typer.echo(run_page(folder.path, result))
-    _leave(result, stop.received)
+    _leave(result, stop.received, silent=silent)
 
 
-def _leave(result: RunResult, number: int | None) -> None:
+def _leave(result: RunResult, number: int | None, *, silent: bool) -> None:
     if result.status == "interrupted":
-        typer.echo(f"scaling: stopped and saved at step {result.steps:,}; the same command continues", err=True)
+        if not silent:
+            typer.echo(f"scaling: stopped and saved at step {result.steps:,}; the same command continues", err=True)
         raise typer.Exit(128 + (number or signal.SIGINT))
     if result.status == "diverged":
         raise typer.Exit(3)

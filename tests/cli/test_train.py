@@ -82,3 +82,42 @@ def test_a_stopped_run_is_saved_and_the_same_command_continues(folder: Path, num
         assert process.stderr is not None
         assert any("resumed at step" in line for line in process.stderr)
         process.kill()
+
+
+def _on_two(*arguments: str, cwd: Path) -> subprocess.Popen[str]:
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    return subprocess.Popen(
+        [*torchrun, "-m", "scaling.cli.main", "train", "mine.yaml", *PLAIN, *arguments], cwd=cwd, env=os.environ,
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+
+
+@pytest.mark.slow
+def test_two_processes_train_one_run_stop_together_and_say_it_once(folder: Path) -> None:
+    with _on_two("--parallel", "fsdp", "--json", cwd=folder) as process:
+        out, said = process.communicate(timeout=120)
+    assert process.returncode == 0, said
+    result = json.loads(out)  # printed once, or it would be no JSON
+    assert result["status"] == "finished" and result["numerics"].endswith("t1 fsdp2")
+    shown = scaling("generate", Path(result["folder"]).name, "the cat", "--max-tokens", "5", cwd=folder)
+    assert shown.returncode == 0 and shown.stdout.startswith("the cat")
+
+    (folder / "mine.yaml").write_text(RUN.replace("TOKENS", "64e6"))
+    with _on_two("--out", "run", cwd=folder) as process:
+        assert process.stderr is not None
+        for line in process.stderr:
+            if "step " in line:
+                break
+        time.sleep(0.2)
+        process.terminate()
+        said = process.stderr.read()
+    assert said.count("stopped and saved at step") == 1
+    assert len(list((folder / "run").glob("step-*.checkpoint"))) >= 1
+
+
+@pytest.mark.slow
+def test_a_mistake_under_torchrun_is_said_once(folder: Path) -> None:
+    with _on_two("--corpus", "nowhere", cwd=folder) as process:
+        _, said = process.communicate(timeout=120)
+    assert process.returncode != 0
+    assert said.count("scaling: ") == 1

@@ -66,7 +66,7 @@ def _corpus(folder: Path, seed: int, data_key: str) -> Corpus:
     return Corpus(folder)
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def tiny_spec() -> Callable[..., RunSpec]:
     """A specification of a 5,000-parameter run on the tiny corpus; ``steps`` and any field of it can be given."""
 

@@ -67,6 +67,16 @@ def test_the_micro_batch_that_fits_is_the_largest_that_does(tiny_spec: MakeSpec)
         micro_batch_that_fits(spec, Numerics(), 1000)
 
 
+def test_shards_need_less_and_each_process_has_its_rows(tiny_spec: MakeSpec) -> None:
+    spec = tiny_spec(global_batch_tokens=48 * 16, tokens=48 * 16 * 10)
+    one = estimate_memory(spec.shape, 1, Numerics(), spec.optimizer)
+    shards = estimate_memory(spec.shape, 1, Numerics(parallel="fsdp", ranks=4), spec.optimizer)
+    assert shards.optimizer == pytest.approx(one.optimizer / 4, rel=0.01)
+    assert one.weights / 4 < shards.weights < 2 * one.weights
+    for parallel in ("ddp", "fsdp"):
+        assert micro_batch_that_fits(spec, Numerics(parallel=parallel, ranks=4), 2**40) == 12
+
+
 SCRIPT = """
 import json, resource, sys
 from pathlib import Path

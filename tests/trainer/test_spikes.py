@@ -101,6 +101,7 @@ def test_a_run_of_spikes_alone_ends(tiny_corpus: Corpus, tiny_spec: MakeSpec, tm
     result = run(spec, tiny_corpus, tmp_path, tracker)
     assert (result.status, result.loss_nats) == ("diverged", None)
     assert any("after 8 rewinds" in note for note in tracker.notes)
+    assert all(np.isfinite(value) for point in tracker.points for value in point.values.values())
 
 
 def test_the_watch_keeps_its_false_alarms_rare_and_sees_a_jump() -> None:

@@ -104,7 +104,11 @@ class HeldOutSet:
 
     def loss(self, model: LanguageModel, *, precision: str = "fp32") -> HeldOutLoss:
         """Loss over the whole set."""
-        nats_WT = self.token_nats(model, precision=precision).astype(np.float64)
+        return self.loss_of(self.token_nats(model, precision=precision))
+
+    def loss_of(self, token_nats_WT: NDArray[np.floating]) -> HeldOutLoss:
+        """The same of all windows' ``token_nats``."""
+        nats_WT = token_nats_WT.astype(np.float64)
         return HeldOutLoss(
             loss_nats=float(nats_WT.mean()),
             loss_sem=clustered_standard_error(nats_WT.ravel(), self.work_WT.ravel()),

@@ -7,7 +7,7 @@ from pydantic import Field
 from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from scaling.architectures import total_params
+from scaling import architectures
 from scaling.errors import UserError
 from scaling.record import Record
 from scaling.run_spec import OptimizerSpec, RunSpec
@@ -38,12 +38,17 @@ class MemoryEstimate(Record):
 
 def estimate_memory(shape: ModelShape, sequences: int, numerics: Numerics, optimizer: OptimizerSpec) -> MemoryEstimate:
     """What a micro-batch of ``sequences`` needs. Activations are counted on tensors without memory; a GPU's are counted
-    by the CPU's kernels where this build of torch has no CUDA, which keep more."""
-    params = total_params(shape)
+    by the CPU's kernels where this build of torch has no CUDA, which keep more. In shards (fsdp) a rank holds its part,
+    and whole the embedding, the head, the layer that computes and the one that is gathered meanwhile."""
+    counts = architectures.get(shape.architecture).count_parameters(shape)
+    params, gathered = counts.total, 0
+    if numerics.parallel == "fsdp" and numerics.ranks > 1:
+        params = -(-counts.total // numerics.ranks)
+        gathered = counts.total - counts.nonembedding + 2 * counts.nonembedding // shape.layers
     # AdamW keeps two moments; Muon one of each matrix, which are nearly all parameters, and is not told apart here.
     moments = 2 if optimizer.name == "adamw" else 1
     return MemoryEstimate(
-        weights=params * _FP32_BYTES,
+        weights=(params + gathered) * _FP32_BYTES,
         gradients=params * _FP32_BYTES,
         optimizer=params * _FP32_BYTES * moments,
         activations=_activations(shape, sequences, numerics),
@@ -81,7 +86,7 @@ def _saved_bytes(model: torch.nn.Module, x_BT: Tensor, numerics: Numerics, *, re
 
 
 def micro_batch_that_fits(spec: RunSpec, numerics: Numerics, available_bytes: int) -> int:
-    """The most sequences of a micro-batch, a divisor of the step's, that ``USABLE_SHARE`` of the bytes hold.
+    """The most sequences of a micro-batch, a divisor of the rank's in a step, that ``USABLE_SHARE`` of the bytes hold.
 
     Raises :class:`UserError` if a single one is too many.
     """
@@ -93,4 +98,4 @@ def micro_batch_that_fits(spec: RunSpec, numerics: Numerics, available_bytes: in
             f"one sequence of context {spec.shape.context} needs {one / 2**30:.2f} GiB in training and "
             f"{usable / 2**30:.2f} GiB can be used: take {remedy}"
         )
-    return rows_of_micro_batch(spec.sequences_per_step, int(1 + (usable - one) // max(1, two - one)))
+    return rows_of_micro_batch(spec.sequences_per_step // numerics.ranks, int(1 + (usable - one) // max(1, two - one)))

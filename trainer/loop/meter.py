@@ -76,7 +76,9 @@ class RunMeter:
         self._before, self._device, self._together = before, numerics.device, numerics.together
         self._tokens_per_step, self._flops_per_token = tokens_per_step, flops_per_token
         self._peak = peak_flops_per_second or device_peak_flops(numerics)
-        self._energy = EnergyMeter([*rapl_counters(), *(nvml_counters() if numerics.device == "cuda" else [])])
+        counters = [*rapl_counters(), *(nvml_counters() if numerics.device == "cuda" else [])]
+        # They count this machine and this process's GPU, which of several are a part.
+        self._energy = EnergyMeter(counters if numerics.ranks == 1 else [])
         self._started = started
         self._lap = (self._tokens, self._seconds)
 

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from scaling.run_spec import OptimizerSpec
+from trainer.distributed.world import whole
 from trainer.models.model import LanguageModel
 from trainer.models.parametrisation import Role
 
@@ -89,6 +90,13 @@ class Optimizer:
         for parameter, rows, view in self._views:
             view.data = parameter.detach()[rows]
 
+    def start_moments(self) -> None:
+        """Have moments before the first step, for a checkpoint to be read into; the weights stay as they are."""
+        for group in self.param_groups:
+            for parameter in group["params"]:
+                parameter.grad = torch.zeros_like(parameter)
+        self.step(0.0)
+
     def step(self, rate: float) -> None:
         """Change the weights with the learning rate ``rate``, unless told to leave it out, and forget the gradients."""
         left_out = self._left_out()
@@ -125,9 +133,10 @@ class Optimizer:
 def clip_gradients(parameters: Iterable[nn.Parameter], largest_norm: float) -> Tensor:
     """Scale all gradients to a global norm of at most ``largest_norm``; returns the norm before, a scalar tensor.
 
-    A norm that is not finite is returned as it is; the caller stops the run.
+    A norm that is not finite is returned as it is; the caller stops the run. Of gradients in shards it is the norm of
+    the whole, the same on every rank.
     """
     gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
     norm: Tensor = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(gradients)))
     torch._foreach_mul_(gradients, (largest_norm / (norm + _NORM_EPS)).clamp(max=1.0))
-    return norm
+    return whole(norm)

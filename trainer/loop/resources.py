@@ -45,6 +45,7 @@ def peak_memory_bytes(device: str) -> int:
 
 
 def device_peak_flops(numerics: Numerics) -> float | None:
-    """The data sheet's dense bf16 FLOP/s of the CUDA device, whatever the precision, as MFU is counted; None of a CPU
-    or a device that the table of accelerators lacks."""
-    return peak_of_device(torch.cuda.get_device_name()) if numerics.device == "cuda" else None
+    """The data sheet's dense bf16 FLOP/s of the CUDA devices, one a rank, whatever the precision, as MFU is counted;
+    None of a CPU or a device that the table of accelerators lacks."""
+    peak = peak_of_device(torch.cuda.get_device_name()) if numerics.device == "cuda" else None
+    return None if peak is None else peak * numerics.ranks

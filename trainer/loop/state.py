@@ -14,6 +14,8 @@ from torch import Tensor, nn
 
 from scaling.record import Record
 from scaling.run_spec import RunSpec
+from trainer.distributed.world import ALONE, World, whole
+from trainer.distributed.wrap import shard
 from trainer.loop.numerics import Numerics
 from trainer.loop.optimizer import Optimizer
 from trainer.loop.spikes import SpikeWatch
@@ -59,14 +61,17 @@ class TrainingState:
     so that a step never waits for them, and go into the checkpoint so that a resumed run reports the same.
     """
 
-    def __init__(self, spec: RunSpec, numerics: Numerics) -> None:
+    def __init__(self, spec: RunSpec, numerics: Numerics, world: World = ALONE) -> None:
         """The state before the first step, its weights drawn from the seed."""
         self.model = build(spec.shape, spec.parametrisation)
         self.model.initialise(spec.seed)
-        self.model.to(numerics.device)
+        if world.ranks > 1 and numerics.parallel == "fsdp":
+            shard(self.model, numerics, world)
+        else:
+            self.model.to(numerics.device)
         self.optimizer = Optimizer(self.model, spec.optimizer)
         self.watch = SpikeWatch(spec.spikes, numerics.device)
-        self.step = TrainingStep(self.model, self.optimizer, numerics, spec.optimizer.gradient_clip, self.watch)
+        self.step = TrainingStep(self.model, self.optimizer, numerics, spec.optimizer.gradient_clip, self.watch, world)
         self._device = numerics.device
         self._unread: list[tuple[Tensor, Tensor, Tensor]] = []
         self._fetched_S3: NDArray[np.float32] | None = None
@@ -108,6 +113,11 @@ class TrainingState:
 
     def dump(self) -> dict[str, Any]:
         return self._weights() | {"progress": self.progress.model_dump_json(), "snapshot": self._snapshot}
+
+    def form(self) -> dict[str, Any]:
+        """A state of a run that has taken a step, for a checkpoint to be read into."""
+        self.optimizer.start_moments()
+        return self.dump()
 
     def _weights(self) -> dict[str, Any]:
         return {
@@ -199,9 +209,11 @@ class TrainingState:
 
 
 def weights_hash(model: nn.Module) -> str:
-    """SHA-256 over names, shapes and bytes of all weights, in the order of their names."""
+    """SHA-256 over names, shapes and bytes of all weights, in the order of their names; all ranks ask for it if they
+    hold shards."""
     digest = hashlib.sha256()
-    for name, weight in sorted(model.state_dict().items()):
+    for name, part in sorted(model.state_dict().items()):
+        weight: Any = whole(part)
         digest.update(f"{name}{tuple(weight.shape)}{weight.dtype}".encode())
         digest.update(weight.detach().cpu().contiguous().view(torch.uint8).numpy())
     return digest.hexdigest()

@@ -11,6 +11,8 @@ import torch
 from torch import Tensor
 
 from scaling.errors import UserError
+from trainer.distributed.world import ALONE, World
+from trainer.distributed.wrap import loss_of_rank
 from trainer.loop.numerics import AUTOCAST, Numerics
 from trainer.loop.optimizer import Optimizer, clip_gradients
 from trainer.loop.spikes import SpikeWatch
@@ -28,7 +30,8 @@ class TrainingStep:
     """A step of ``model`` under ``numerics``; call it with a batch and the step's learning rate.
 
     ``spikes`` is asked about every step, and its update left out if that is the policy; None asks nobody. Under fp16
-    the loss is scaled, and an update whose gradients overflow is left out while ``scaler`` finds a smaller scale.
+    the loss is scaled, and an update whose gradients overflow is left out while ``scaler`` finds a smaller scale. The
+    processes of ``world`` take the step together.
     """
 
     def __init__(
@@ -38,6 +41,7 @@ class TrainingStep:
         numerics: Numerics,
         gradient_clip: float,
         spikes: SpikeWatch | None = None,
+        world: World = ALONE,
     ) -> None:
         self.model, self.optimizer, self._clip, self._spikes = model, optimizer, gradient_clip, spikes
         self._device, self._precision = numerics.device, numerics.precision
@@ -48,7 +52,10 @@ class TrainingStep:
         model.recompute = numerics.recompute
         if numerics.compiled and not model.compilable:
             raise UserError(f"an {model.shape.architecture} can't be compiled: run it eager (compiled: false)")
-        self._hidden = _compiled(model.hidden) if numerics.compiled else model.hidden
+        # Of a sharded model each layer was compiled by itself.
+        whole = numerics.compiled and not (world.ranks > 1 and numerics.parallel == "fsdp")
+        hidden = _compiled(model.hidden) if whole else model.hidden
+        self._loss, self._world = loss_of_rank(model, hidden, numerics, world), world
         self._never = torch.zeros((), dtype=torch.bool, device=self._device)
 
     def __call__(self, x_BT: Tensor, y_BT: Tensor, rate: float) -> tuple[Tensor, Tensor, Tensor]:
@@ -71,8 +78,9 @@ class TrainingStep:
     def accumulate(self, x_BT: Tensor, y_BT: Tensor) -> Tensor:
         """Add the gradient of the batch's mean loss to the parameters', a micro-batch at a time; returns the loss.
 
-        Out of memory, it starts again with half the micro-batch, down to one sequence: ``micro_batch_sequences``
-        then says so.
+        Of several processes each gives its rows of the batch, and gets gradient and loss of the whole. Out of memory,
+        a single one starts again with half the micro-batch, down to one sequence: ``micro_batch_sequences`` then says
+        so.
         """
         while True:
             rows = rows_of_micro_batch(len(x_BT), self.micro_batch_sequences)
@@ -81,6 +89,11 @@ class TrainingStep:
             except (RuntimeError, MemoryError) as error:
                 if not _is_out_of_memory(error):
                     raise
+                if self._world.ranks > 1:
+                    raise OutOfMemory(
+                        f"a micro-batch of {rows} sequences does not fit into memory, and only a single process finds "
+                        "out what does: take smaller micro-batches"
+                    ) from error
                 if rows == 1:
                     raise OutOfMemory(
                         f"one sequence of {x_BT.shape[1]} tokens does not fit into memory: take recomputed activations "
@@ -94,13 +107,15 @@ class TrainingStep:
 
     def _accumulate(self, x_BT: Tensor, y_BT: Tensor, rows: int) -> Tensor:
         loss = torch.zeros((), device=self._device)
-        for x_bT, y_bT in zip(torch.split(x_BT, rows), torch.split(y_BT, rows), strict=True):
+        for start in range(0, len(x_BT), rows):
+            x_bT, y_bT = x_BT[start : start + rows], y_BT[start : start + rows]
             precision = torch.autocast(self._device, AUTOCAST[self._precision], enabled=self._precision != "fp32")
             with precision, kernels.used(self._kernels):
-                share_of_loss = self.model.loss(x_bT, y_bT, hidden=self._hidden) * (rows / len(x_BT))
+                loss_of_rows = self._loss(x_bT, y_bT, last=start + rows == len(x_BT))
+                share_of_loss = loss_of_rows * (rows / len(x_BT))
             torch.autograd.backward(self.scaler.scale(share_of_loss))
             loss += share_of_loss.detach()
-        return loss
+        return self._world.mean(loss)
 
 
 def rows_of_micro_batch(sequences: int, wanted: int | None) -> int:

@@ -10,15 +10,17 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from scaling import architectures
 from scaling.run_spec import RunSpec
 from trainer.data.run_data import RunData
 from trainer.data.shards import Corpus
+from trainer.distributed.world import ALONE, World
 from trainer.evaluate.held_out import HeldOutSet
 from trainer.loop.allocator import keep_freed_memory
-from trainer.loop.checkpoint import CheckpointFolder
+from trainer.loop.checkpoint import CheckpointFolder, open_folder
 from trainer.loop.looks import evaluation_steps, report_steps
 from trainer.loop.meter import RunMeter, StepClock
 from trainer.loop.numerics import Numerics
@@ -27,7 +29,7 @@ from trainer.loop.schedule import learning_rate
 from trainer.loop.state import TrainingState, weights_hash
 from trainer.models import kernels, model_class
 from trainer.system_facts import system_facts
-from trainer.tracker import Tracker
+from trainer.tracker import NullTracker, Tracker
 
 __all__ = ["train"]
 
@@ -51,6 +53,7 @@ def train(
     trunk: Path | None = None,
     branches: Collection[int] = (),
     peak_flops_per_second: float | None = None,
+    world: World = ALONE,
 ) -> RunResult:
     """Train ``spec`` to its end, or until ``should_stop`` is true at a step's boundary.
 
@@ -58,6 +61,8 @@ def train(
     whose checkpoint for branches a run without checkpoints of its own starts; its losses and weights are to the bit
     those of the run trained straight through. branches: steps at which to keep such a checkpoint for others.
     peak_flops_per_second: what MFU is a share of; None is the data sheet's figure of a known accelerator, else unknown.
+    world: the processes that train the run together; each calls this with the same arguments, and only the first one's
+    tracker is told anything.
 
     Checkpoints go to ``directory``; a run that has some goes on from the newest, with the same losses to the bit under
     the same numerics. Its losses may be looked at seldom, but none that isn't finite gets past a checkpoint or a
@@ -66,14 +71,21 @@ def train(
     Raises :class:`UserError` if the corpus is not the specification's or the machine can't compute as ``numerics`` say.
     """
     numerics.check_available()
+    world.check(spec, numerics)
     model_class(spec.shape.architecture)
     data = RunData(spec, corpus, annealing_corpus)
+    if world.rank > 0:
+        tracker = NullTracker()
+
     with applied(numerics):
-        run = Run(spec, data, numerics, CheckpointFolder(directory, tracker.note), tracker, evaluations, branches)
-        run.resume(CheckpointFolder(trunk, tracker.note) if trunk else None)
+        checkpoints = open_folder(directory, tracker.note, world)
+        run = Run(spec, data, numerics, checkpoints, tracker, evaluations, branches, world)
+        run.resume(open_folder(trunk, tracker.note, world) if trunk else None)
         run.measure(StepClock(numerics.device), peak_flops_per_second)
         status = run.train(should_stop, checkpoint_seconds)
-        return run.result(status)
+        result = run.result(status)
+        checkpoints.finish()
+        return result
 
 
 @contextmanager
@@ -114,7 +126,9 @@ class Run:
         tracker: Tracker,
         evaluations: int,
         branches: Collection[int],
+        world: World = ALONE,
     ) -> None:
+        self.world = world
         self.spec, self.numerics, self.checkpoints, self.tracker = spec, numerics, checkpoints, tracker
         self.data, self.branches = data, frozenset(branches)
         self.held_out = HeldOutSet(data.corpus, spec.held_out_tokens, spec.shape.context)
@@ -127,7 +141,7 @@ class Run:
         self.flops_per_token = architectures.get(spec.shape.architecture).training_flops_per_token(spec.shape)
 
         torch.manual_seed(spec.seed)
-        self.state = TrainingState(spec, numerics)
+        self.state = TrainingState(spec, numerics, world)
         self.started = self.last_saved = self.last_progress = time.monotonic()
 
     def measure(self, clock: StepClock, peak_flops_per_second: float | None) -> None:
@@ -147,7 +161,7 @@ class Run:
         clock = self.meter.clock
         try:
             while self.state.progress.step < self.spec.steps:
-                if should_stop():
+                if self.world.any(should_stop()):
                     self.save()
                     return "interrupted"
                 clock.start()
@@ -162,12 +176,13 @@ class Run:
         return "finished"
 
     def next_batch(self) -> tuple[Tensor, Tensor]:
-        """Inputs and targets (B, T) of the step to take."""
+        """Inputs and targets (B, T) of the step to take; of several processes, this one's rows of them."""
         progress, policy = self.state.progress, self.spec.spikes
         if policy.action == "rewind" and progress.step % policy.window == 0:
             self.state.take_snapshot()
         batch = self.data.batch(progress.step, passed_over=progress.passed_over)
-        x_BT, y_BT = (torch.from_numpy(a) for a in batch)
+        rows = self.world.rows(self.spec.sequences_per_step)
+        x_BT, y_BT = (torch.from_numpy(a[rows]) for a in batch)
         if self.numerics.device == "cuda":
             # From pinned memory the copy queues behind the steps under way, and the host doesn't wait for it.
             x_BT, y_BT = (a.pin_memory().to("cuda", non_blocking=True) for a in (x_BT, y_BT))
@@ -187,7 +202,9 @@ class Run:
     def between_steps(self, checkpoint_seconds: float) -> None:
         """Reports, evaluations and checkpoints that are due after the last step; the clock stands still for them."""
         step, now = self.state.progress.step, time.monotonic()
-        save, show = now - self.last_saved >= checkpoint_seconds, now - self.last_progress >= PROGRESS_SECONDS
+        # Of several processes the first one's clock decides for all.
+        save = self.world.any(self.world.rank == 0 and now - self.last_saved >= checkpoint_seconds)
+        show = now - self.last_progress >= PROGRESS_SECONDS
         if not (save or show or step in self.looks):
             return
         self.meter.stop()
@@ -214,7 +231,7 @@ class Run:
         """Measure the weights if the run is finished, and say how it ended."""
         progress, measured = self.state.progress, {}
         if status == "finished":
-            loss = self.held_out.loss(self.state.model, precision=self.numerics.precision)
+            loss = self.held_out.loss_of(self._token_nats(np.arange(len(self.held_out))))
             if np.isfinite(loss.loss_nats):
                 self._metrics(progress.step, held_out_loss=loss.loss_nats, bits_per_byte=loss.bits_per_byte)
                 self.checkpoints.keep(1)
@@ -252,7 +269,7 @@ class Run:
         """Go on from the newest checkpoint, of step ``at_most`` or before, or else from the trunk's; a change of
         numerics is said and kept."""
         state, numerics = self.state, self.numerics
-        saved = self.checkpoints.newest(numerics.device, at_most)
+        saved = self.checkpoints.newest(numerics.device, at_most, state.form)
         if saved is not None:
             state.restore(saved)
             state.note(resumed=state.progress.resumed + 1)
@@ -291,7 +308,7 @@ class Run:
     def _leave(self, trunk: CheckpointFolder) -> None:
         """Start where the run leaves its trunk, or at the last step before that of which a checkpoint was kept."""
         wanted = self.spec.branch_step
-        saved = trunk.for_branch(wanted, self.numerics.device)
+        saved = trunk.for_branch(wanted, self.numerics.device, self.state.form)
         if saved is None:
             self.tracker.note(f"warning: no checkpoint of the trunk up to step {wanted}: trained from the start")
             return
@@ -318,10 +335,15 @@ class Run:
             self.tracker.note(f"spike at step {spike}: its update was {done}")
 
     def _evaluate(self, step: int) -> None:
-        nats_WT = self.held_out.token_nats(self.state.model, self.quick_windows, precision=self.numerics.precision)
+        nats_WT = self._token_nats(self.quick_windows)
         if np.isfinite(loss := float(nats_WT.mean(dtype=np.float64))):
             bits_per_byte = self.held_out.bits_per_byte(nats_WT, self.quick_windows)
             self._metrics(step, held_out_loss=loss, bits_per_byte=bits_per_byte, **self.meter.lap())
+
+    def _token_nats(self, windows: NDArray[np.int64]) -> NDArray[np.float32]:
+        """Held-out nats (W, T); of several processes each looks at its part of the windows, and knows all."""
+        mine, precision = self.world.share(windows), self.numerics.precision
+        return self.world.gather(self.held_out.token_nats(self.state.model, mine, precision=precision), len(windows))
 
     def _metrics(self, step: int, **values: float) -> None:
         tokens = step * self.spec.global_batch_tokens

@@ -140,6 +140,7 @@ class Layer(nn.Module):
 
 class Mamba2(LanguageModel):
     residual_writers = ("out_proj.weight",)
+    layers_in_half = False  # rates of decay
 
     def __init__(self, shape: ModelShape, parametrisation: Parametrisation | None = None) -> None:
         super().__init__(shape, parametrisation)

@@ -32,6 +32,8 @@ class LanguageModel(nn.Module):
     """Ends of the names of matrices that write into the residual stream."""
     compilable: bool = True
     """Whether torch.compile takes :meth:`hidden` as one graph."""
+    layers_in_half: bool = True
+    """Whether a layer may be handed its weights in 16 bits under autocast: not if it computes with some in fp32."""
     recompute: bool = False
     """Activations inside a layer are forgotten and computed again in the backward pass (Chen et al. 1604.06174)."""
 

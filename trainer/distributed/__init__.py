@@ -1,0 +1,1 @@
+"""One run shared by the processes that ``torchrun`` starts: plain data parallel, or sharded weights (FSDP2)."""
