@@ -25,6 +25,8 @@ __all__ = ["Optimizer", "clip_gradients"]
 
 # Kept out of division by zero; the same guard as torch.nn.utils.clip_grad_norm_.
 _NORM_EPS = 1e-6
+# Where Muon divides by a gradient's norm: torch's own default.
+_MUON_EPS = 1e-7
 _DECAYED: tuple[Role, ...] = ("matrix", "residual", "head")
 _MATRICES: tuple[Role, ...] = ("matrix", "residual")
 
@@ -44,23 +46,25 @@ class Optimizer:
 
     def __init__(self, model: LanguageModel, spec: OptimizerSpec) -> None:
         self.param_groups = [{"params": list(model.parameters())}]
-        by_role: dict[Role, list[tuple[str, nn.Parameter]]] = {}
-        for name, parameter in model.named_parameters():
-            by_role.setdefault(model.role(name, parameter), []).append((name, parameter))
         self._views: list[tuple[nn.Parameter, slice, Tensor]] = []
-        adamw, muon = [], []
-        for role, named in by_role.items():
+        # One group for all that are treated alike: each costs a call of its own, a fiftieth of a small model's step.
+        groups: dict[bool, dict[tuple[float, float, float], list[Tensor]]] = {False: {}, True: {}}
+        blocks = model.row_blocks()
+        for name, parameter in model.named_parameters():
+            role = model.role(name, parameter)
             on_muon = spec.name == "muon" and role in _MATRICES
-            group = {
-                "lr": spec.learning_rate,
-                "rate_factor": model.scaling.rate(role, muon=on_muon),
-                "weight_decay": spec.weight_decay * model.scaling.decay(role, muon=on_muon) * (role in _DECAYED),
-            }
-            if on_muon:
-                blocks = model.row_blocks()
-                muon.append({"params": [view for n, p in named for view in self._rows(p, blocks.get(n))], **group})
-            else:
-                adamw.append({"params": [p for _, p in named], "eps": spec.eps * model.scaling.eps(role), **group})
+            decay = spec.weight_decay * model.scaling.decay(role, muon=on_muon) * (role in _DECAYED)
+            eps = _MUON_EPS if on_muon else spec.eps * model.scaling.eps(role)
+            treatment = model.scaling.rate(role, muon=on_muon), decay, eps
+            alike = groups[on_muon].setdefault(treatment, [])
+            alike += self._rows(parameter, blocks.get(name)) if on_muon else [parameter]
+        adamw, muon = (
+            [
+                {"params": alike, "lr": spec.learning_rate, "rate_factor": rate, "weight_decay": decay, "eps": eps}
+                for (rate, decay, eps), alike in groups[on_muon].items()
+            ]
+            for on_muon in (False, True)
+        )
         # The fused kernel: CPU and CUDA have one.
         self.parts: list[torch.optim.Optimizer] = [
             torch.optim.AdamW(adamw, lr=spec.learning_rate, betas=(spec.beta1, spec.beta2), eps=spec.eps, fused=True)

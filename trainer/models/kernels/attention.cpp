@@ -77,8 +77,8 @@ void give(const float* from, T_* to, long stride, int T, int E, int P) {
   }
 }
 
-// Each pair (e, e + E/2) turned by its position's angle, backwards if `sign` is -1, and times `scale`. Of cos and sin,
-// (T, E), whose halves differ in sign at most, the second is read; without them only the scale is applied.
+// Each pair (e, e + E/2) turned by its position's angle, backwards if `sign` is -1, and times `scale`: cos and sin (T, E)
+// are alike in both halves, but that the first half of sin is negated. Without them only the scale is applied.
 void turn(float* x, const float* cos, const float* sin, float sign, float scale, int T, int E, int P) {
   int half = E / 2;
   if (!cos) {
@@ -86,11 +86,21 @@ void turn(float* x, const float* cos, const float* sin, float sign, float scale,
     return;
   }
   for (int t = 0; t < T; t++) {
-    float* a = x + (long)t * P;
-    float* b = a + half;
-    const float *c = cos + (long)t * E + half, *s = sin + (long)t * E + half;
-    for (int e = 0; e < half; e++) {
-      float u = a[e], v = b[e], se = sign * s[e];
+    float *a = x + (long)t * P, *b = a + half;
+    const float *c = cos + (long)t * E, *s = sin + (long)t * E;
+    if (E == W) {
+      vf y = load(a);
+      store(a, scale * (y * load(c) + sign * swapped<W / 2>(y) * load(s)));
+      continue;
+    }
+    int e = 0;
+    for (; e + W <= half; e += W) {
+      vf u = load(a + e), v = load(b + e), ce = load(c + e), se = sign * load(s + half + e);
+      store(a + e, scale * (u * ce - v * se));
+      store(b + e, scale * (v * ce + u * se));
+    }
+    for (; e < half; e++) {
+      float u = a[e], v = b[e], se = sign * s[half + e];
       a[e] = scale * (u * c[e] - v * se);
       b[e] = scale * (v * c[e] + u * se);
     }
@@ -110,9 +120,10 @@ struct Scratch {
   ~Scratch() { std::free(at); }
 };
 
-// qkv (B, T, A, E), out (B, T, H, E); lse (B, H, T) is the logarithm of each row's sum of exponentials.
+// qkv (B, T, A, E), out (B, T, H, E); rows (B, H, T, 2) keeps the largest score of each row and one over the sum of
+// exponentials.
 template <typename T_>
-void forward(const T_* qkv, const float* cos, const float* sin, T_* out, float* lse, float scale, int B, int T,
+void forward(const T_* qkv, const float* cos, const float* sin, T_* out, float* rows, float scale, int B, int T,
              int H, int KV, int E) {
   int P = up(E), L = up(T), A = H + 2 * KV, group = H / KV;
   long row = (long)A * E;
@@ -150,7 +161,8 @@ void forward(const T_* qkv, const float* cos, const float* sin, T_* out, float* 
           for (int j = whole; j < N; j++) row_s[j] = 0;
           float l = sum(total);
           inverse[m] = 1 / l;
-          lse[((long)b * H + h) * T + from + m] = top + std::log(l);
+          rows[2 * (((long)b * H + h) * T + from + m)] = top;
+          rows[2 * (((long)b * H + h) * T + from + m) + 1] = 1 / l;
         }
         // The output takes the place of the queries.
         product<false>(s, L, 1, v, P, q + (long)from * P, P, M, P, N);
@@ -162,7 +174,7 @@ void forward(const T_* qkv, const float* cos, const float* sin, T_* out, float* 
 }
 
 template <typename T_>
-void backward(const T_* qkv, const float* cos, const float* sin, const T_* out, const float* lse, const T_* grad_out,
+void backward(const T_* qkv, const float* cos, const float* sin, const T_* out, const float* rows, const T_* grad_out,
               T_* grad_qkv, float scale, int B, int T, int H, int KV, int E) {
   int P = up(E), L = up(T), A = H + 2 * KV, group = H / KV;
   long row = (long)A * E, n = (long)T * P;
@@ -199,12 +211,13 @@ void backward(const T_* qkv, const float* cos, const float* sin, const T_* out, 
         for (int m = 0; m < M; m++) {
           int seen = from + m + 1, whole = up(seen);
           float *row_p = p + (long)m * L, *row_d = d + (long)m * L;
-          float top = lse[((long)b * H + h) * T + from + m], dm = dot[from + m];
+          const float* saved = rows + 2 * (((long)b * H + h) * T + from + m);
+          float top = saved[0], inverse = saved[1], along = dot[from + m];
           for (int j = seen; j < whole; j++) row_p[j] = -1e30f;
           for (int j = 0; j < whole; j += W) {
-            vf y = vexp(load(row_p + j) - top);
+            vf y = vexp(load(row_p + j) - top) * inverse;
             store(row_p + j, y);
-            store(row_d + j, y * (load(row_d + j) - dm));
+            store(row_d + j, y * (load(row_d + j) - along));
           }
           for (int j = whole; j < N; j++) row_p[j] = row_d[j] = 0;
         }
@@ -225,13 +238,13 @@ void backward(const T_* qkv, const float* cos, const float* sin, const T_* out, 
 }  // namespace
 
 #define FOR_TYPE(T_, name)                                                                                            \
-  void attention_forward_##name(const T_* qkv, const float* cos, const float* sin, T_* out, float* lse, float scale,  \
+  void attention_forward_##name(const T_* qkv, const float* cos, const float* sin, T_* out, float* rows, float scale,  \
                                 int B, int T, int H, int KV, int E) {                                                 \
-    forward(qkv, cos, sin, out, lse, scale, B, T, H, KV, E);                                                          \
+    forward(qkv, cos, sin, out, rows, scale, B, T, H, KV, E);                                                          \
   }                                                                                                                   \
-  void attention_backward_##name(const T_* qkv, const float* cos, const float* sin, const T_* out, const float* lse,  \
+  void attention_backward_##name(const T_* qkv, const float* cos, const float* sin, const T_* out, const float* rows,  \
                                  const T_* grad_out, T_* grad_qkv, float scale, int B, int T, int H, int KV, int E) { \
-    backward(qkv, cos, sin, out, lse, grad_out, grad_qkv, scale, B, T, H, KV, E);                                     \
+    backward(qkv, cos, sin, out, rows, grad_out, grad_qkv, scale, B, T, H, KV, E);                                     \
   }
 
 extern "C" {

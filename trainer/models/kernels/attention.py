@@ -29,9 +29,9 @@ class _Attention(torch.autograd.Function):
         B, T, _, E = qkv_BTAE.shape
         ctx.sizes = scale, B, T, heads, kv_heads, E
         out_BTD = qkv_BTAE.new_empty(B, T, heads * E)
-        lse_BHT = qkv_BTAE.new_empty(B, heads, T, dtype=torch.float32)
-        call("attention_forward", qkv_BTAE.dtype, qkv_BTAE, cos_TE, sin_TE, out_BTD, lse_BHT, *ctx.sizes)
-        ctx.save_for_backward(qkv_BTAE, cos_TE, sin_TE, out_BTD, lse_BHT)
+        rows_BHT2 = qkv_BTAE.new_empty(B, heads, T, 2, dtype=torch.float32)
+        call("attention_forward", qkv_BTAE.dtype, qkv_BTAE, cos_TE, sin_TE, out_BTD, rows_BHT2, *ctx.sizes)
+        ctx.save_for_backward(qkv_BTAE, cos_TE, sin_TE, out_BTD, rows_BHT2)
         return out_BTD
 
     @staticmethod

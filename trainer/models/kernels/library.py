@@ -26,6 +26,17 @@ __all__ = ["available", "call", "compute_dtype", "in_use", "used"]
 
 _SOURCES = ("attention.cpp", "cross_entropy.cpp", "layers.cpp")
 _FLAGS = ("-O3", "-march=native", "-std=c++17", "-fno-math-errno", "-fno-trapping-math", "-shared", "-fPIC")
+_TYPES = {"p": ctypes.c_void_p, "f": ctypes.c_float, "i": ctypes.c_int}
+_SIGNATURES: dict[str, tuple[Any, str]] = {
+    "attention_forward": (None, "pppppfiiiii"),
+    "attention_backward": (None, "pppppppfiiiii"),
+    "norm_forward": (None, "ppfpfpppii"),
+    "norm_backward": (None, "pppppfpppii"),
+    "swiglu_forward": (None, "ppii"),
+    "swiglu_backward": (None, "pppii"),
+    "cross_entropy": (ctypes.c_double, "ppfii"),
+}
+"""What each returns and takes: addresses (p), fp32 numbers (f), sizes (i)."""
 _NAMES = {torch.float32: "fp32", torch.bfloat16: "bf16"}
 
 # A plain variable, since torch.compile can't look into a context variable; a process trains in one thread.
@@ -53,23 +64,18 @@ def compute_dtype(x: Tensor) -> torch.dtype:
     return torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else x.dtype
 
 
-def call(name: str, dtype: torch.dtype, *arguments: Tensor | float | int | None, result: Any = None) -> Any:
+def call(name: str, dtype: torch.dtype, *arguments: Tensor | float | int | None) -> Any:
     """The kernel ``name`` for ``dtype``; tensors are handed over by address and must be contiguous."""
-    function = _function(f"{name}_{_NAMES[dtype]}", result)
-    return function(*map(_as_c, arguments))
-
-
-def _as_c(argument: Tensor | float | int | None) -> Any:
-    if isinstance(argument, Tensor):
-        assert argument.is_contiguous()
-        return ctypes.c_void_p(argument.data_ptr())
-    return ctypes.c_float(argument) if isinstance(argument, float) else argument
+    return _function(name, dtype)(
+        *[argument.data_ptr() if isinstance(argument, Tensor) else argument for argument in arguments]
+    )
 
 
 @cache
-def _function(name: str, result: Any) -> Any:
-    function = getattr(ctypes.CDLL(str(_built())), name)
-    function.restype = result
+def _function(name: str, dtype: torch.dtype) -> Any:
+    function = getattr(ctypes.CDLL(str(_built())), f"{name}_{_NAMES[dtype]}")
+    result, arguments = _SIGNATURES[name]
+    function.restype, function.argtypes = result, [_TYPES[letter] for letter in arguments]
     return function
 
 

@@ -96,14 +96,32 @@ INLINE vf sigmoid(vf x) {
   return 1.0f / (1.0f + vexp(select(minus > high, high, minus)));
 }
 
+// Element i takes the place of element i ^ distance.
+template <int distance>
+INLINE vf swapped(vf x) {
+  vi to;
+  for (int i = 0; i < W; i++) to[i] = i ^ distance;
+#ifdef __clang__
+  vf y;
+  for (int i = 0; i < W; i++) y[i] = x[to[i]];
+  return y;
+#else
+  return __builtin_shuffle(x, to);
+#endif
+}
+
 INLINE float sum(vf x) {
-  float total = 0;
-  for (int i = 0; i < W; i++) total += x[i];
-  return total;
+  if (W == 16) x += swapped<8>(x);
+  x += swapped<4>(x);
+  x += swapped<2>(x);
+  x += swapped<1>(x);
+  return x[0];
 }
 
 INLINE float largest(vf x) {
-  float most = x[0];
-  for (int i = 1; i < W; i++) most = x[i] > most ? x[i] : most;
-  return most;
+  if (W == 16) x = larger(x, swapped<8>(x));
+  x = larger(x, swapped<4>(x));
+  x = larger(x, swapped<2>(x));
+  x = larger(x, swapped<1>(x));
+  return x[0];
 }
