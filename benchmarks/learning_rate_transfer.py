@@ -133,10 +133,11 @@ class Bench:
 
 def rows(runs: list[dict[str, Any]], along: str, name: str, size: int) -> dict[int, list[float]]:
     """Losses of all seeds by k; a diverged run's is infinite."""
-    called = "standard" if size == SIZES[along][0] else name
+    # The base is one shape for both axes, and the standard parametrisation's.
+    wanted = ("width", "standard", SIZES["width"][0]) if size == SIZES[along][0] else (along, name, size)
     found: dict[int, dict[int, float]] = {}
     for run in runs:
-        if (run["along"], run["parametrisation"], run["size"]) == (along, called, size):
+        if (run["along"], run["parametrisation"], run["size"]) == wanted:
             found.setdefault(run["k"], {})[run["seed"]] = math.inf if run["loss"] is None else run["loss"]
     return {k: [by[seed] for seed in SEEDS] for k, by in sorted(found.items()) if set(SEEDS) <= set(by)}
 

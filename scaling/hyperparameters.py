@@ -48,9 +48,13 @@ PRIOR_EXPONENT = 1 / 3
 """lr ~ N^(-1/3): the OLMo ladder's (2412.04403), and what muP's 1/width says of models whose width grows as N^(1/3)."""
 PRIOR_EXPONENT_SD = 0.15
 """How far apart published exponents lie: 0 to 0.71, most of them between a quarter and a half."""
-_TRANSFERRED = Interval(estimate=0.0, low=0.0, high=0.09)
-"""What a rate does that a parametrisation carries: measured under muP, the best fell as width^-0.12 (90%: -0.17 to
--0.06) over a factor of 8, N^-0.09 at most, and keeping the base's cost 0.01 nats (benchmarks/README.md)."""
+_TRANSFERRED = {
+    "mup": Interval(estimate=0.0, low=0.0, high=0.09),
+    "completep": Interval(estimate=0.0, low=-0.02, high=0.13),
+}
+"""How the best rate moves that a parametrisation carries. It is used as it is; measured over factors of 8, it went as
+width^-0.12 (90%: -0.17 to -0.06), N^-0.09 at most, and under CompleteP as layers^-0.02 (-0.33 to 0.30) beside, along
+the size dial N^-0.13 to N^0.02 together (benchmarks/README.md)."""
 _LEVEL_QUANTILE = 1.6448536269514722
 """Normal quantile of a 90% interval."""
 _LEAST_LN_RATE_SD = 0.15
@@ -177,7 +181,7 @@ def transferred_rate(params: float, valley: Valley, parametrisation: Parametrisa
     return LearningRateLaw(
         rate_at=valley.rate,
         params_at=params,
-        exponent=_TRANSFERRED,
+        exponent=_TRANSFERRED[parametrisation.name],
         basis=f"probed at {format_count(params)} parameters{doubt}, carried to all sizes by {parametrisation.label}",
     )
 
@@ -188,14 +192,14 @@ def fixed_rate(rate: float, parametrisation: Parametrisation | None = None) -> L
     Under the standard parametrisation, how it should change with size was not measured: the interval of the exponent
     spans the published ones, 0 to 2/3, and lets the rate at larger sizes fall but not rise.
     """
-    carried = parametrisation is not None and parametrisation.name != "standard"
+    if parametrisation is None or parametrisation.name == "standard":
+        exponent = Interval(estimate=0.0, low=0.0, high=2 / 3)
+        basis = "given as a number, the same for all sizes; how it changes with size was not measured"
+    else:
+        exponent = _TRANSFERRED[parametrisation.name]
+        basis = f"given as a number, carried to all sizes by {parametrisation.label}"
     return LearningRateLaw(
-        rate_at=Interval(estimate=rate, low=rate, high=rate),
-        params_at=1e6,
-        exponent=_TRANSFERRED if carried else Interval(estimate=0.0, low=0.0, high=2 / 3),
-        basis=f"given as a number, carried to all sizes by {parametrisation.label}"
-        if parametrisation is not None and carried
-        else "given as a number, the same for all sizes; how it changes with size was not measured",
+        rate_at=Interval(estimate=rate, low=rate, high=rate), params_at=1e6, exponent=exponent, basis=basis
     )
 
 
