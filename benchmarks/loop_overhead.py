@@ -33,7 +33,7 @@ from sweeps.worker import LedgerTracker
 from trainer.data.prepare import prepare
 from trainer.data.shards import Corpus
 from trainer.evaluate.held_out import HeldOutSet
-from trainer.loop.calibration import calibrate
+from trainer.loop.calibrate import calibrate
 from trainer.loop.meter import RunMeter, StepClock
 from trainer.loop.numerics import Numerics
 from trainer.loop.state import TrainingState

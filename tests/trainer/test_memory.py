@@ -118,7 +118,10 @@ def test_out_of_memory_halves_the_micro_batch_and_keeps_the_batch(
     needs = estimate_memory(spec.shape, 4096, Numerics(), spec.optimizer).total
     roomy, scarce = run("roomy", 0), run("scarce", needs // 2)
     assert roomy["numerics"] == "cpu fp32 eager t1"
-    assert scarce["numerics"] in {f"cpu fp32 eager t1 m{rows}" for rows in (2048, 1024, 512, 256)}
+    # The room that is left moves with what else is alive, so that the second step may halve once more.
+    assert str(scarce["numerics"]).split(", then ")[-1] in {
+        f"cpu fp32 eager t1 m{rows}" for rows in (2048, 1024, 512, 256)
+    }
     assert any("out of memory: on with micro-batches of" in str(note) for note in scarce["notes"])
     assert scarce["loss"] == pytest.approx(roomy["loss"], rel=1e-4)
 
