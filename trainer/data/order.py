@@ -26,7 +26,8 @@ __all__ = ["BatchOrder", "permute"]
 # Four rounds make a Feistel network indistinguishable from random for large halves; tiny domains (a corpus of a few
 # windows) have halves of one or two bits and want more.
 _ROUNDS = 8
-_WINDOWS_AT_ONCE = 1024
+_SEQUENCES_AT_ONCE = 1024
+_TOKENS_AT_ONCE = 2**18
 
 
 def permute(index: NDArray[np.int64], size: int, key: bytes) -> NDArray[np.int64]:
@@ -87,9 +88,11 @@ class BatchOrder:
         # epoch of a sequence is a division.
         self.windows_per_epoch = max(1, (tokens_length - context) // context)
         self._offsets = min(context, tokens_length - self.windows_per_epoch * context)
-        # Windows are worked out for many steps in one go: for a small batch by itself it costs 1% of a small step.
-        self._steps_at_once = max(1, _WINDOWS_AT_ONCE // sequences_per_step)
+        # Small batches are worked out for many steps in one go: each by itself costs 2% of a small model's step.
+        at_once = min(_SEQUENCES_AT_ONCE, _TOKENS_AT_ONCE // context)
+        self._steps_at_once = max(1, at_once // sequences_per_step)
         self._block, self._start_SB = -1, np.empty((0, sequences_per_step), dtype=np.int64)
+        self._gathered: tuple[int, NDArray[Any], NDArray[Any]] | None = None
 
     def windows(self, step: int) -> NDArray[np.int64]:
         """Start of each window of ``step`` (from 0) in the token stream, int64 [B]."""
@@ -122,9 +125,13 @@ class BatchOrder:
         """
         if tokens.shape != (self.tokens_length,):
             raise ValueError(f"tokens have shape {tokens.shape}, this order is for ({self.tokens_length},)")
-        position_BT = self.windows(step)[:, None] + np.arange(self.context + 1, dtype=np.int64)
-        token_BT = np.asarray(tokens[position_BT], dtype=np.int64)
-        return np.ascontiguousarray(token_BT[:, :-1]), np.ascontiguousarray(token_BT[:, 1:])
+        block, row = divmod(step, self._steps_at_once)
+        if self._gathered is None or self._gathered[0] != block or self._gathered[1] is not tokens:
+            self.windows(step)
+            position_SBT = self._start_SB[:, :, None] + np.arange(self.context + 1, dtype=np.int64)
+            self._gathered = (block, tokens, np.asarray(tokens[position_SBT]))
+        token_BT = self._gathered[2][row]
+        return token_BT[:, :-1].astype(np.int64), token_BT[:, 1:].astype(np.int64)
 
     def unique_tokens(self, steps: int) -> int:
         """Different training tokens that the first ``steps`` steps see: those of one epoch at most."""
