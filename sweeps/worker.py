@@ -31,19 +31,21 @@ from trainer.loop.train import train
 
 __all__ = ["LedgerTracker", "main", "work"]
 
-FLUSH_SECONDS = 1.0
+FLUSH_SECONDS, MOST_FLUSH_SECONDS = 1.0, 10.0
+FLUSH_SHARE = 0.005
 PARENT_POLL_SECONDS = 1.0
 _PR_SET_PDEATHSIG = 1
 
 
 class LedgerTracker:
-    """Reports a run's curve and progress to the ledger, in one transaction a second at most."""
+    """Reports a run's curve and progress to the ledger, in one transaction a second at most, and fewer where a busy
+    disk would make them cost more than ``FLUSH_SHARE`` of the time."""
 
     def __init__(self, ledger: Ledger, key: str, owner: Owner) -> None:
         self._ledger, self._key, self._owner = ledger, key, owner
         self._points: list[dict[str, float | int | str]] = []
         self._progress: tuple[int, float | None, float | None] = (0, None, None)
-        self._flushed = time.monotonic()
+        self._flushed, self._flush_every = time.monotonic(), FLUSH_SECONDS
         self.lease_lost = False
 
     def metrics(self, step: int, tokens: int, flops: float, values: Mapping[str, float]) -> None:
@@ -61,11 +63,12 @@ class LedgerTracker:
         print(f"{self._key[:8]} {message}", flush=True)
 
     def _flush_when_due(self) -> None:
-        if time.monotonic() - self._flushed >= FLUSH_SECONDS:
+        if time.monotonic() - self._flushed >= self._flush_every:
             self.flush()
 
     def flush(self) -> None:
         """Send what is buffered; after a lost lease nothing is sent any more."""
+        started = time.monotonic()
         step, rate, loss = self._progress
         if not self.lease_lost:
             self.lease_lost = not self._ledger.heartbeat(
@@ -73,6 +76,8 @@ class LedgerTracker:
             )
         self._points.clear()
         self._flushed = time.monotonic()
+        affordable = (self._flushed - started) / FLUSH_SHARE
+        self._flush_every = min(max(FLUSH_SECONDS, affordable), MOST_FLUSH_SECONDS)
 
 
 def work(workspace: Workspace, study: str, stage: Stage, stopping: threading.Event) -> None:

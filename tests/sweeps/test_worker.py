@@ -8,11 +8,13 @@ from typing import Any
 
 import pytest
 
+from sweeps import worker
 from sweeps.conduct import Conductor
 from sweeps.ledger import Ledger, PlannedRun, RunRow
+from sweeps.owner import Owner
 from sweeps.plan import run_spec
 from sweeps.study import Study
-from sweeps.worker import work
+from sweeps.worker import LedgerTracker, work
 from sweeps.workspace import Workspace
 from trainer.loop.calibration import Calibration
 
@@ -43,3 +45,30 @@ def test_runs_of_one_shape_are_trained_together_and_end_as_they_would_alone(
     assert not any("x3" in row.result["numerics"] for row in alone if row.result)
     # Together they run on PyTorch's own kernels and alone perhaps on ours, or in another order of sums.
     assert [row.loss for row in grouped] == pytest.approx([row.loss for row in alone], rel=5e-3)
+
+
+class SlowLedger:
+    """Takes a while for every transaction."""
+
+    def __init__(self, clock: list[float], seconds: float) -> None:
+        self.clock, self.seconds, self.calls = clock, seconds, 0
+
+    def heartbeat(self, *_: object, **__: object) -> bool:
+        self.calls += 1
+        self.clock[0] += self.seconds
+        return True
+
+
+@pytest.mark.parametrize(("seconds", "calls"), [(0.001, range(99, 101)), (0.02, range(24, 26)), (1.0, range(9, 11))])
+def test_the_slower_the_disk_the_less_often_it_is_waited_for(
+    seconds: float, calls: range, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A hundred seconds of progress every hundredth: once a second, half a percent of the time, or every ten seconds."""
+    clock = [0.0]
+    monkeypatch.setattr(worker.time, "monotonic", lambda: clock[0])
+    ledger = SlowLedger(clock, seconds)
+    tracker = LedgerTracker(ledger, "key", Owner.me())  # type: ignore[arg-type]
+    while clock[0] < 100:
+        clock[0] += 0.01
+        tracker.progress(1, 1.0, 1.0, 1.0)
+    assert ledger.calls in calls
