@@ -63,7 +63,7 @@ class SlowLedger:
 def test_the_slower_the_disk_the_less_often_it_is_waited_for(
     seconds: float, calls: range, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A hundred seconds of progress every hundredth: once a second, half a percent of the time, or every ten seconds."""
+    """A hundred seconds of progress: written once a second, half a percent of the time, or every ten seconds."""
     clock = [0.0]
     monkeypatch.setattr(worker.time, "monotonic", lambda: clock[0])
     ledger = SlowLedger(clock, seconds)
