@@ -78,6 +78,16 @@ def test_runs_in_step_share_seconds_and_not_tokens(now: list[float]) -> None:
         assert one.result()["mfu"] is None
 
 
+def test_processes_that_share_a_run_are_held_against_all_their_peaks(now: list[float]) -> None:
+    clock = StepClock("cpu")
+    shared = RunMeter(
+        Progress(run_key="r", trunk_key="t"), Numerics(parallel="ddp", ranks=4), clock, started=100.0,
+        tokens_per_step=10, flops_per_token=6, peak_flops_per_second=120.0,
+    )  # fmt: skip
+    steps(clock, now, 3, 0.5)
+    assert shared.result()["mfu"] == 120.0 / (4 * 120.0)
+
+
 def test_joules_are_gone_with_the_first_part_that_has_no_counter() -> None:
     before = Progress(run_key="r", trunk_key="t", energy_joules=5.0)
     one = metered(StepClock("cpu"), before)

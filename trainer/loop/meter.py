@@ -57,8 +57,8 @@ class StepClock:
 class RunMeter:
     """The measurements of one part of a run, on top of what ``before`` says of the parts before it.
 
-    started: when the part began, by ``time.monotonic``. peak_flops_per_second: what MFU is a share of, if known. Runs
-    that train together share the clock's seconds, and joules, evenly.
+    started: when the part began, by ``time.monotonic``. peak_flops_per_second: what MFU is a share of, if known, for
+    each process that shares the run. Runs that train together share the clock's seconds, and joules, evenly.
     """
 
     def __init__(
@@ -75,7 +75,8 @@ class RunMeter:
         self.clock = clock
         self._before, self._device, self._together = before, numerics.device, numerics.together
         self._tokens_per_step, self._flops_per_token = tokens_per_step, flops_per_token
-        self._peak = peak_flops_per_second or device_peak_flops(numerics)
+        peak = peak_flops_per_second or device_peak_flops(numerics)
+        self._peak = None if peak is None else peak * numerics.ranks
         counters = [*rapl_counters(), *(nvml_counters() if numerics.device == "cuda" else [])]
         # They count this machine and this process's GPU, which of several are a part.
         self._energy = EnergyMeter(counters if numerics.ranks == 1 else [])
