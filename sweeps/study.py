@@ -186,6 +186,17 @@ def load_study(path: Path) -> Study:
     return study
 
 
+def _large_shape(study: Study) -> None:
+    """:class:`UserError` if the architecture has no shape of the study's context however large."""
+    model = study.model
+    try:
+        architectures.get(model.architecture).shape_for(
+            1e12, vocabulary=study.corpus.vocabulary, context=model.context, tied=model.tied
+        )
+    except ValueError as error:
+        raise UserError(str(error)) from None
+
+
 def _check_names(study: Study, file: SettingsFile) -> None:
     """What the study names must exist before anything runs: a wrong accelerator would else show after the last run.
 
@@ -198,6 +209,7 @@ def _check_names(study: Study, file: SettingsFile) -> None:
         ("question", "accelerator"): lambda: device and accelerator(device),
         ("corpus", "source"): lambda: open_source(study.corpus.source, study.corpus.text_key),
         ("model", "architecture"): lambda: architectures.get(study.model.architecture),
+        ("model", "context"): lambda: _large_shape(study),
     }
     for field, look_up in named.items():
         try:

@@ -45,9 +45,13 @@ def check(shape: ModelShape) -> None:
         raise ValueError("state_width is missing: a mamba2 has a state for each channel, of 16 to 128 numbers")
     if shape.ffn_width != EXPANSION * shape.width:
         raise ValueError(f"ffn_width {shape.ffn_width} is not {EXPANSION} times width {shape.width}, as in mamba2")
-    if chunk_length(shape.context) < min(_SHORTEST_CHUNK, shape.context):
+    _check_context(shape.context)
+
+
+def _check_context(context: int) -> None:
+    if chunk_length(context) < min(_SHORTEST_CHUNK, context):
         raise ValueError(
-            f"context {shape.context} can't be cut into equal chunks of {_SHORTEST_CHUNK} to {_LONGEST_CHUNK} tokens, "
+            f"context {context} can't be cut into equal chunks of {_SHORTEST_CHUNK} to {_LONGEST_CHUNK} tokens, "
             f"which mamba2 is trained in: use a multiple of {_LONGEST_CHUNK}"
         )
 
@@ -126,7 +130,9 @@ def _one_layer(width: int, vocabulary: int, context: int, tied: bool) -> ModelSh
 
 
 def shape_for(params_total: float, *, vocabulary: int, context: int, tied: bool = True) -> ModelShape:
-    """The shape nearest to ``params_total``; ``ValueError`` if even the smallest is over twice that."""
+    """The shape nearest to ``params_total``; ``ValueError`` if even the smallest is over twice that, or for a context
+    that can't be cut into chunks."""
+    _check_context(context)
     return nearest_shape(
         params_total,
         widths=TRANSFORMER_WIDTHS,

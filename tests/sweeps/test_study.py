@@ -135,3 +135,12 @@ def test_words_and_numbers_of_yaml_1_2_mean_what_they_look_like(tmp_path: Path) 
 def test_batch_that_is_not_whole_sequences_names_both_numbers(tmp_path: Path) -> None:
     message = complaint(written(tmp_path, "global_batch_tokens: 512", "global_batch_tokens: 500"))
     assert "500" in message and "128" in message
+
+
+def test_a_context_that_the_architecture_can_not_have_is_told_before_anything_runs(tmp_path: Path) -> None:
+    path = written(tmp_path, "global_batch_tokens: 512", "global_batch_tokens: 536")
+    text = path.read_text(encoding="utf-8").replace("architecture: llama", "architecture: mamba2")
+    path.write_text(text.replace("context: 128", "context: 134"), encoding="utf-8")
+    assert re.search(
+        r":\d+  model\.context: context 134 can't be cut into equal chunks .* multiple of 64", complaint(path)
+    )

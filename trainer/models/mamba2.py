@@ -47,12 +47,8 @@ class Mixer(nn.Module):
     def __init__(self, shape: ModelShape) -> None:
         super().__init__()
         assert shape.state_width is not None
-        self.inner, self.heads, self.groups, self.state = (
-            shape.ffn_width,
-            shape.heads,
-            shape.kv_heads,
-            shape.state_width,
-        )
+        self.inner, self.state = shape.ffn_width, shape.state_width
+        self.heads, self.groups = shape.heads, shape.kv_heads
         self.chunk = chunk_length(shape.context)
         self.convolved = self.inner + 2 * self.groups * self.state
         self.in_proj = nn.Linear(shape.width, self.inner + self.convolved + self.heads, bias=False)
