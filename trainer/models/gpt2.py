@@ -6,7 +6,7 @@
 - Query, key and value are one matrix, its rows in that order. No dropout: no token is seen twice in a sweep.
 - Head tied to the embedding or not, as the shape says, without a bias.
 - Initial weights as the parametrisation says, biases zero; by default that is GPT-2's scheme with 1/sqrt(fan-in) for
-  its constant 0.02 (the same at a width of 2,500), and positions drawn like tokens.
+  its constant 0.02 (the same at a width of 2,500). Positions start half as large as tokens, as in its released code.
 
 Shapes: B sequences, T positions, D width, H heads, E head width, F feed-forward width.
 """
@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -27,6 +28,7 @@ from trainer.models.parametrisation import Scaling
 __all__ = ["GPT2"]
 
 NORM_EPS = 1e-5
+POSITIONS_OVER_TOKENS = 0.5
 
 
 class Attention(nn.Module):
@@ -80,6 +82,11 @@ class GPT2(LanguageModel):
         self.embed_positions = nn.Embedding(shape.context, shape.width)
         self.layers = nn.ModuleList(Layer(shape, self.scaling) for _ in range(shape.layers))
         self.norm = nn.LayerNorm(shape.width, eps=NORM_EPS)
+
+    @torch.no_grad()
+    def initialise(self, seed: int) -> None:
+        super().initialise(seed)
+        self.embed_positions.weight.mul_(POSITIONS_OVER_TOKENS)
 
     def row_blocks(self) -> Mapping[str, tuple[int, ...]]:
         return {f"layers.{layer}.attn.c_attn.weight": (self.shape.width,) * 3 for layer in range(self.shape.layers)}
