@@ -64,7 +64,9 @@ def test_compiled_agrees_with_eager_and_resumes_to_the_bit(
         tracker=RecordingTracker(),
         should_stop=lambda: next(steps) >= 7,
     )
+    graphs = torch._dynamo.utils.counters["stats"]["unique_graphs"]
     resumed = finished(spec, tiny_corpus, numerics, tmp_path / "parts")
+    assert torch._dynamo.utils.counters["stats"]["unique_graphs"] == graphs > 0  # a shape is compiled once a process
     assert resumed.weights_hash == compiled.weights_hash
     assert resumed.loss_nats == compiled.loss_nats
 

@@ -21,6 +21,8 @@ from trainer.models.model import LanguageModel
 
 __all__ = ["OutOfMemory", "TrainingStep", "rows_of_micro_batch"]
 
+_MOST_SHAPES = 1000
+
 
 class OutOfMemory(UserError):
     """Not even one sequence at a time can be trained on here."""
@@ -130,6 +132,7 @@ def _is_out_of_memory(error: BaseException) -> bool:
 
 
 def _compiled(function: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
-    # Dynamo gives a function up after eight shapes, and a worker trains more than that one after another.
-    torch.compiler.reset()
+    # Runs of one shape in one process share their compiled code: 0.4 s to the first step instead of 2 to 3 from the
+    # cache on disk. Dynamo gives a function up after eight shapes; a worker trains more than that one after another.
+    torch._dynamo.config.recompile_limit = torch._dynamo.config.accumulated_recompile_limit = _MOST_SHAPES
     return torch.compile(function, fullgraph=True, dynamic=False)
