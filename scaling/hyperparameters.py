@@ -49,12 +49,12 @@ PRIOR_EXPONENT = 1 / 3
 PRIOR_EXPONENT_SD = 0.15
 """How far apart published exponents lie: 0 to 0.71, most of them between a quarter and a half."""
 _TRANSFERRED = {
-    "mup": Interval(estimate=0.0, low=0.0, high=0.09),
-    "completep": Interval(estimate=0.0, low=-0.02, high=0.13),
+    "mup": Interval(estimate=0.0, low=-0.02, high=0.12),
+    "completep": Interval(estimate=0.0, low=-0.05, high=0.13),
 }
 """How the best rate moves that a parametrisation carries. It is used as it is; measured over factors of 8, it went as
-width^-0.12 (90%: -0.17 to -0.06), N^-0.09 at most, and under CompleteP as layers^-0.02 (-0.33 to 0.30) beside, along
-the size dial N^-0.13 to N^0.02 together (benchmarks/README.md)."""
+width^-0.10 (90%: -0.23 to 0.03), N^-0.12 to N^0.02 at a fixed depth, and under CompleteP as layers^-0.02 (-0.33 to
+0.30) beside, along the size dial N^-0.13 to N^0.05 together (benchmarks/README.md)."""
 _LEVEL_QUANTILE = 1.6448536269514722
 """Normal quantile of a 90% interval."""
 _LEAST_LN_RATE_SD = 0.15
