@@ -7,6 +7,9 @@ only in single statements, so that two processes asking for work never get the s
        ▲                  │
        └──release/fail────┴──too many failures──► failed
 
+A run may branch off another, its carrier, which keeps a checkpoint on its way for it: it is leased once the carrier is
+past that step, or has ended in whatever way.
+
 Forecasts are appended to a hash chain: each row's hash covers the one before it, so a later change shows.
 """
 
@@ -19,6 +22,7 @@ from contextlib import contextmanager
 from typing import Any, Literal, NamedTuple
 
 import sqlalchemy as sa
+from pydantic import model_validator
 from sqlalchemy.dialects.sqlite import insert
 
 from scaling.architectures import training_flops
@@ -42,7 +46,7 @@ from sweeps.owner import Owner
 
 __all__ = ["MAX_FAILURES", "Ledger", "PlannedRun", "RunRow", "Stage", "State"]
 
-LEDGER_VERSION = 1
+LEDGER_VERSION = 2
 MAX_FAILURES = 3
 HEARTBEAT_TIMEOUT_SECONDS = 120.0
 GENESIS = "0" * 64
@@ -58,6 +62,14 @@ class PlannedRun(Record):
     stage: Stage
     label: str
     budget_flops: float | None = None
+    carrier: str | None = None
+    """Key of the run with the same ``trunk_key`` whose checkpoint this one starts from."""
+
+    @model_validator(mode="after")
+    def _after_its_carrier(self) -> PlannedRun:
+        if self.carrier == self.spec.key:
+            raise ValueError(f"run {self.spec.key[:8]} can't branch off itself")
+        return self
 
 
 class RunRow(NamedTuple):
@@ -69,6 +81,8 @@ class RunRow(NamedTuple):
     label: str
     budget_flops: float | None
     flops: float
+    carrier: str | None
+    own_flops: float
     state: State
     failures: int
     step: int
@@ -138,9 +152,17 @@ class Ledger:
         with self._engine.begin() as db:
             for run in runs:
                 flops = training_flops(run.spec.shape, run.spec.tokens)
+                branch_step = run.spec.branch_step if run.carrier else 0
                 db.execute(
                     insert(RUNS)
-                    .values(key=run.spec.key, spec=run.spec.model_dump(mode="json"), flops=flops)
+                    .values(
+                        key=run.spec.key,
+                        spec=run.spec.model_dump(mode="json"),
+                        flops=flops,
+                        carrier=run.carrier,
+                        branch_step=branch_step,
+                        own_flops=flops * (1 - branch_step / run.spec.steps),
+                    )
                     .on_conflict_do_nothing()
                 )
                 db.execute(
@@ -174,6 +196,8 @@ class Ledger:
                     row.label,
                     row.budget_flops,
                     row.flops,
+                    row.carrier,
+                    row.own_flops,
                     row.state,
                     row.failures,
                     row.step,
@@ -188,12 +212,13 @@ class Ledger:
             ]
 
     def lease(self, study: str, stage: Stage, owner: Owner) -> RunSpec | None:
-        """Take the longest planned run of the stage for ``owner``, or None; no two callers get the same run."""
+        """Take the longest run of the stage that can start for ``owner``, or None; no two callers get the same run."""
         candidate = (
             sa.select(RUNS.c.key)
             .join(MEMBERS, MEMBERS.c.run_key == RUNS.c.key)
             .where(MEMBERS.c.study == study, MEMBERS.c.stage == stage, RUNS.c.state == "planned")
-            .order_by(RUNS.c.flops.desc(), RUNS.c.key)
+            .where(_can_start(study, stage))
+            .order_by(RUNS.c.own_flops.desc(), RUNS.c.key)
             .limit(1)
             .scalar_subquery()
         )
@@ -203,7 +228,8 @@ class Ledger:
     def lease_alike(
         self, study: str, stage: Stage, owner: Owner, spec: RunSpec, count: int, alike: Callable[[RunSpec], bool]
     ) -> list[RunSpec]:
-        """Take up to ``count`` more planned runs of the stage, ``alike`` the leased ``spec``, to be trained with it.
+        """Take up to ``count`` more planned runs of the stage, ``alike`` the leased ``spec``, to be trained with it;
+        none that shares a trunk.
 
         A run that has failed is taken with others that failed as often, so that an interrupted group is the same again,
         and alone in its last try, so that a run that brings every process down takes no neighbours with it.
@@ -220,11 +246,27 @@ class Ledger:
                     MEMBERS.c.stage == stage,
                     RUNS.c.state == "planned",
                     RUNS.c.failures == failures,
+                    RUNS.c.carrier.is_(None),
+                    RUNS.c.key.not_in(sa.select(RUNS.c.carrier).where(RUNS.c.carrier.is_not(None))),
                 )
                 .order_by(RUNS.c.key)
             ).all()
         keys = [row.key for row in rows if alike(RunSpec.model_validate(row.spec))][:count]
         return self._take(RUNS.c.key.in_(keys), owner) if keys else []
+
+    def trunk_of(self, key: str) -> tuple[str | None, list[int]]:
+        """(the run's carrier, if any; the steps at which others leave the run)."""
+        with self._read() as db:
+            carrier = db.scalar(sa.select(RUNS.c.carrier).where(RUNS.c.key == key))
+            steps = db.scalars(sa.select(RUNS.c.branch_step).where(RUNS.c.carrier == key).distinct())
+            return carrier, sorted(steps)
+
+    def is_waiting(self, study: str, stage: Stage) -> bool:
+        """Whether some run of the stage is planned, be it that its carrier has not come far enough yet."""
+        with self._read() as db:
+            query = sa.select(RUNS.c.key).join(MEMBERS, MEMBERS.c.run_key == RUNS.c.key)
+            chosen = (MEMBERS.c.study == study, MEMBERS.c.stage == stage, RUNS.c.state == "planned")
+            return db.scalar(query.where(*chosen).limit(1)) is not None
 
     def _take(self, chosen: sa.ColumnElement[bool], owner: Owner) -> list[RunSpec]:
         """Lease the ``chosen`` runs that are still planned, in one transaction."""
@@ -423,6 +465,20 @@ class Ledger:
                 .values(tracking_uri=uri, study=study, run_key=key, **values)
                 .on_conflict_do_update(index_elements=["tracking_uri", "study", "run_key"], set_=values)
             )
+
+
+def _can_start(study: str, stage: Stage) -> sa.ColumnElement[bool]:
+    """Whether the run needs no carrier, or its carrier has kept the checkpoint or never will.
+
+    A carrier that is planned for other studies only may never be trained, and is not waited for.
+    """
+    carriers = RUNS.alias()
+    here = sa.select(MEMBERS.c.run_key).where(MEMBERS.c.study == study, MEMBERS.c.stage == stage)
+    coming = (carriers.c.state == "running") | ((carriers.c.state == "planned") & carriers.c.key.in_(here))
+    behind = sa.select(carriers.c.key).where(
+        carriers.c.key == RUNS.c.carrier, carriers.c.step < RUNS.c.branch_step, coming
+    )
+    return ~behind.correlate(RUNS).exists()
 
 
 def _while_owned(key: str, holder: Owner) -> sa.Update:

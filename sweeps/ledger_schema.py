@@ -35,6 +35,10 @@ RUNS = sa.Table(
     sa.Column("key", sa.String(64), primary_key=True),
     sa.Column("spec", sa.JSON, nullable=False),
     sa.Column("flops", sa.Float, nullable=False),
+    # The run on whose way this one leaves, the step at which, and the FLOPs that are then left to be trained.
+    sa.Column("carrier", sa.String(64), index=True),
+    sa.Column("branch_step", sa.Integer),
+    sa.Column("own_flops", sa.Float, nullable=False),
     sa.Column("state", sa.String, nullable=False, default="planned", index=True),
     sa.Column("failures", sa.Integer, nullable=False, default=0),
     sa.Column("owner", sa.String),

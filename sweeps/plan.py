@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import heapq
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 from scaling.design.isoflop import DesignPoint, IsoflopDesign, budgets_for, hold_out_point, isoflop_design
@@ -213,14 +213,27 @@ def _probe(
     ]
 
 
-def run_spec(study: Study, plan: Plan, shape: ModelShape, tokens: int, learning_rate: float, seed: int) -> RunSpec:
-    """The specification of one run under the study's recipe."""
+def run_spec(
+    study: Study,
+    plan: Plan,
+    shape: ModelShape,
+    tokens: int,
+    learning_rate: float,
+    seed: int,
+    branches: Collection[int] = (),
+) -> RunSpec:
+    """The specification of one run under the study's recipe.
+
+    branches: token counts of the runs that share its trunk. What they share follows from all of them: the warm-up is
+    the shortest one's, the weight decay the longest one's.
+    """
     settings = study.hyperparameters
+    shortest, longest = min((tokens, *branches)), max((tokens, *branches))
     batch = settings.global_batch_tokens
     # Rounded so that the key does not hang on the last bit of a fitted number.
     rate = float(f"{learning_rate:.6g}")
 
-    def whole_steps(share: float) -> int:
+    def whole_steps(share: float, tokens: int) -> int:
         return round(share * tokens / batch) * batch
 
     return RunSpec(
@@ -232,9 +245,10 @@ def run_spec(study: Study, plan: Plan, shape: ModelShape, tokens: int, learning_
         data_key=plan.corpus.data_key,
         tokenizer_key=plan.corpus.tokenizer_key,
         held_out_tokens=plan.evaluation_tokens,
-        optimizer=OptimizerSpec(learning_rate=rate, weight_decay=settings.weight_decay.of(batch, rate, tokens)),
+        optimizer=OptimizerSpec(learning_rate=rate, weight_decay=settings.weight_decay.of(batch, rate, longest)),
         schedule=ScheduleSpec(
-            warmup_tokens=whole_steps(settings.warmup), cooldown_tokens=whole_steps(settings.cooldown)
+            warmup_tokens=whole_steps(settings.warmup, shortest),
+            cooldown_tokens=whole_steps(settings.cooldown, tokens),
         ),
     )
 

@@ -14,18 +14,15 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 
-from scaling.run_spec import RunSpec
 from sweeps.ledger import Ledger, Stage
 from sweeps.owner import Owner
 from sweeps.plan import Plan
 from sweeps.workspace import Workspace
 from trainer.data.shards import Corpus
-from trainer.loop.numerics import Numerics
-from trainer.loop.result import RunResult
 from trainer.loop.together import can_train_together, train_together
 from trainer.loop.train import train
 
@@ -34,6 +31,8 @@ __all__ = ["LedgerTracker", "main", "work"]
 FLUSH_SECONDS, MOST_FLUSH_SECONDS = 1.0, 10.0
 FLUSH_SHARE = 0.005
 PARENT_POLL_SECONDS = 1.0
+WAIT_SECONDS = 0.3
+"""Between two looks for a run while all that are left wait for the runs that they branch off."""
 _PR_SET_PDEATHSIG = 1
 
 
@@ -91,10 +90,17 @@ def work(workspace: Workspace, study: str, stage: Stage, stopping: threading.Eve
     # A known accelerator is held against its data sheet.
     peak = plan.calibration.peak_flops_per_second(plan.numerics) if plan.numerics.device == "cpu" else None
     owner = Owner.me()
-    while not stopping.is_set() and (spec := ledger.lease(study, stage, owner)):
+    while not stopping.is_set():
+        spec = ledger.lease(study, stage, owner)
+        if spec is None:
+            if not ledger.is_waiting(study, stage):
+                break
+            stopping.wait(WAIT_SECONDS)
+            continue
+        carrier, branches = ledger.trunk_of(spec.key)
         together = plan.calibration.together(spec.shape, plan.numerics)
         group = [spec]
-        if together > 1:
+        if together > 1 and carrier is None and not branches:
             group += ledger.lease_alike(study, stage, owner, spec, together - 1, partial(can_train_together, spec))
         trackers = [LedgerTracker(ledger, each.key, owner) for each in group]
 
@@ -102,7 +108,29 @@ def work(workspace: Workspace, study: str, stage: Stage, stopping: threading.Eve
             return stopping.is_set() or any(tracker.lease_lost for tracker in trackers)
 
         try:
-            results = _trained(group, corpus, plan.numerics, workspace, trackers, should_stop, peak)
+            if len(group) > 1:
+                results = train_together(
+                    group,
+                    corpus,
+                    plan.numerics.for_together(len(group)),
+                    directories=[workspace.run_folder(each.key) for each in group],
+                    trackers=trackers,
+                    should_stop=should_stop,
+                    peak_flops_per_second=peak,
+                )
+            else:
+                alone = train(
+                    spec,
+                    corpus,
+                    plan.numerics,
+                    directory=workspace.run_folder(spec.key),
+                    tracker=trackers[0],
+                    should_stop=should_stop,
+                    trunk=workspace.run_folder(carrier) if carrier else None,
+                    branches=branches,
+                    peak_flops_per_second=peak,
+                )
+                results = [alone]
         except Exception as error:
             traceback.print_exc()
             for each in group:
@@ -115,39 +143,6 @@ def work(workspace: Workspace, study: str, stage: Stage, stopping: threading.Eve
             else:
                 ledger.finish(each.key, owner, result.status, result.model_dump(mode="json"))
     ledger.close()
-
-
-def _trained(
-    group: list[RunSpec],
-    corpus: Corpus,
-    numerics: Numerics,
-    workspace: Workspace,
-    trackers: list[LedgerTracker],
-    should_stop: Callable[[], bool],
-    peak: float | None,
-) -> list[RunResult]:
-    """One run, or several of one shape in one step."""
-    folders = [workspace.run_folder(spec.key) for spec in group]
-    if len(group) > 1:
-        return train_together(
-            group,
-            corpus,
-            numerics.for_together(len(group)),
-            directories=folders,
-            trackers=trackers,
-            should_stop=should_stop,
-            peak_flops_per_second=peak,
-        )
-    alone = train(
-        group[0],
-        corpus,
-        numerics,
-        directory=folders[0],
-        tracker=trackers[0],
-        should_stop=should_stop,
-        peak_flops_per_second=peak,
-    )
-    return [alone]
 
 
 def _end_with_parent(parent: int, stopping: threading.Event) -> None:

@@ -213,7 +213,13 @@ def test_a_stopped_worker_gives_its_run_back_without_a_failure(tiny_study: Study
     long = run_spec(tiny_study, plan, shape, 128 * 4000, 0.01, 0)
     conductor.ledger.add("tiny", [PlannedRun(spec=long, stage="sweep", label="long")])
     stopping = threading.Event()
-    threading.Timer(1.5, stopping.set).start()
+
+    def stop_on_the_way() -> None:
+        while conductor.ledger.runs("tiny")[0].step == 0:
+            time.sleep(0.05)
+        stopping.set()
+
+    threading.Thread(target=stop_on_the_way, daemon=True).start()
     work(conductor.workspace, "tiny", "sweep", stopping)
     (row,) = conductor.ledger.runs("tiny")
     assert (row.state, row.failures) == ("planned", 0)

@@ -205,3 +205,61 @@ def test_an_interrupted_group_is_the_same_again_and_splits_before_its_last_try(l
     assert groups[0] == groups[1]
     assert len(groups[0]) == 4
     assert len(groups[-1]) == 1
+
+
+def branches_of_one_trunk(ledger: Ledger, *tokens: int) -> list[RunSpec]:
+    """Runs of one trunk, the last of which carries it, as the ledger plans them."""
+    schedule = ScheduleSpec(warmup_tokens=512, cooldown_tokens=1024)
+    specs = [spec(length).model_copy(update={"schedule": schedule}) for length in tokens]
+    assert len({one.trunk_key for one in specs}) == 1
+    carrier = specs[-1].key
+    plans = [run.model_copy(update={"carrier": carrier}) for run in planned(*specs[:-1])]
+    ledger.add("s", [*plans, *planned(specs[-1])])
+    return specs
+
+
+def test_a_branch_is_leased_once_its_carrier_has_kept_the_checkpoint(ledger: Ledger) -> None:
+    early, late, carrier = branches_of_one_trunk(ledger, 4096, 8192, 16384)
+    me = Owner.me()
+    assert ledger.trunk_of(carrier.key) == (None, [early.branch_step, late.branch_step])
+    assert ledger.trunk_of(early.key) == (carrier.key, [])
+    assert ledger.lease("s", "sweep", me) == carrier
+    assert ledger.lease("s", "sweep", me) is None and ledger.is_waiting("s", "sweep")
+    ledger.heartbeat(carrier.key, me, step=early.branch_step - 1, tokens_per_second=None, loss=None)
+    assert ledger.lease("s", "sweep", me) is None
+    ledger.heartbeat(carrier.key, me, step=early.branch_step, tokens_per_second=None, loss=None)
+    assert ledger.lease("s", "sweep", me) == early
+    assert ledger.lease("s", "sweep", me) is None
+    ledger.finish(carrier.key, me, "finished", {"steps": carrier.steps})
+    assert ledger.lease("s", "sweep", me) == late
+    assert not ledger.is_waiting("s", "sweep")
+
+
+@pytest.mark.parametrize("end", ["failed", "diverged"])
+def test_branches_of_a_carrier_that_never_gets_there_are_trained_all_the_same(ledger: Ledger, end: str) -> None:
+    branch, carrier = branches_of_one_trunk(ledger, 4096, 16384)
+    me = Owner.me()
+    for _ in range(MAX_FAILURES if end == "failed" else 1):
+        assert ledger.lease("s", "sweep", me) == carrier
+        if end == "failed":
+            ledger.fail(carrier.key, me, "boom")
+        else:
+            ledger.finish(carrier.key, me, "diverged", {"steps": 1})
+    assert ledger.lease("s", "sweep", me) == branch
+
+
+def test_a_carrier_that_only_another_study_plans_is_not_waited_for(ledger: Ledger) -> None:
+    branch, _ = branches_of_one_trunk(ledger, 4096, 16384)
+    ledger.add("other", planned(branch))
+    assert ledger.lease("other", "sweep", Owner.me()) == branch
+
+
+def test_a_branch_is_worth_its_cooldown_when_the_longest_run_is_sought(ledger: Ledger) -> None:
+    branches_of_one_trunk(ledger, 15360, 16384)
+    alone = spec(8192, seed=1)
+    ledger.add("s", planned(alone))
+    me = Owner.me()
+    carrier = ledger.lease("s", "sweep", me)
+    assert carrier is not None
+    ledger.finish(carrier.key, me, "finished", {"steps": carrier.steps})
+    assert ledger.lease("s", "sweep", me) == alone

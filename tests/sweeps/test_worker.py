@@ -47,6 +47,34 @@ def test_runs_of_one_shape_are_trained_together_and_end_as_they_would_alone(
     assert [row.loss for row in grouped] == pytest.approx([row.loss for row in alone], rel=5e-3)
 
 
+def test_branches_start_from_their_carriers_checkpoints_and_end_as_if_trained_alone(
+    tiny_study: Study, tmp_path: Path, silent: Any
+) -> None:
+    lengths = (128 * 40, 128 * 80, 128 * 120)
+    losses, firsts = {}, {}
+    for how in ("branched", "alone"):
+        workspace = Workspace(tmp_path / how)
+        plan = Conductor(tiny_study, workspace, silent).plan()
+        specs = [run_spec(tiny_study, plan, plan.shapes[0], tokens, 0.01, 0, lengths) for tokens in lengths]
+        carrier = specs[-1].key if how == "branched" else None
+        ledger = Ledger(workspace.ledger_url)
+        ledger.add(
+            tiny_study.name,
+            [
+                PlannedRun(spec=one, stage="sweep", label="run", carrier=None if one.key == carrier else carrier)
+                for one in specs
+            ],
+        )
+        work(workspace, tiny_study.name, "sweep", threading.Event())
+        rows = ledger.runs(tiny_study.name, "sweep")
+        assert {row.state for row in rows} == {"finished"}
+        losses[how] = {row.key: row.loss for row in rows}
+        firsts[how] = sorted(row.result["first_step"] for row in rows if row.result)
+    assert losses["branched"] == losses["alone"]
+    assert firsts["alone"] == [0, 0, 0]
+    assert firsts["branched"] == sorted([0, *(one.branch_step for one in specs[:-1])])
+
+
 class SlowLedger:
     """Takes a while for every transaction."""
 
