@@ -38,7 +38,8 @@ from trainer.loop.meter import RunMeter, StepClock
 from trainer.loop.numerics import Numerics
 from trainer.loop.state import TrainingState
 from trainer.loop.step import TrainingStep
-from trainer.loop.train import Run, train
+from trainer.loop.run import Run
+from trainer.loop.train import train
 from trainer.system_facts import system_facts
 
 BATCH_TOKENS, CONTEXT, VOCABULARY = 512, 128, 1024

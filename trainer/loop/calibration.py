@@ -16,7 +16,7 @@ from scaling import architectures
 from scaling.record import Record
 from scaling.shape import ModelShape
 from trainer.loop.numerics import Numerics, Precision, processor_name
-from trainer.loop.train import EVALUATION_SHARE
+from trainer.loop.run import EVALUATION_SHARE
 
 __all__ = ["CALIBRATION_VERSION", "TOGETHER", "Calibration", "Speed", "choose_compiled", "flops_per_token"]
 

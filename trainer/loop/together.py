@@ -30,7 +30,8 @@ from trainer.loop.meter import StepClock
 from trainer.loop.numerics import AUTOCAST, Numerics
 from trainer.loop.resources import reset_peak_memory
 from trainer.loop.result import RunResult
-from trainer.loop.train import Diverged, Run, applied
+from trainer.loop.run import Diverged, Run
+from trainer.loop.train import applied
 from trainer.models.model import LanguageModel
 from trainer.tracker import Tracker
 
