@@ -36,9 +36,9 @@ from trainer.evaluate.held_out import HeldOutSet
 from trainer.loop.calibrate import calibrate
 from trainer.loop.meter import RunMeter, StepClock
 from trainer.loop.numerics import Numerics
+from trainer.loop.run import Run
 from trainer.loop.state import TrainingState
 from trainer.loop.step import TrainingStep
-from trainer.loop.run import Run
 from trainer.loop.train import train
 from trainer.system_facts import system_facts
 
