@@ -16,6 +16,7 @@ import typer
 
 from scaling.cli import (
     allocate,
+    compare,
     export,
     fit,
     generate,
@@ -50,6 +51,7 @@ app.command("status")(status.status)
 app.command("fit")(fit.fit)
 app.command("predict")(predict.predict)
 app.command("allocate")(allocate.allocate)
+app.command("compare")(compare.compare)
 app.command("recommend")(recommend.recommend)
 app.command("train")(train.train)
 app.command("generate")(generate.generate)

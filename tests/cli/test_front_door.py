@@ -13,6 +13,7 @@ import pytest
 from .conftest import scaling
 
 COMMANDS = (
+    "compare",
     "plan",
     "run",
     "sweep",
