@@ -13,7 +13,7 @@ from typing import Any, Protocol
 import pandas as pd
 import yaml
 
-from scaling.design.isoflop import DesignPoint
+from scaling.design.design import Design, DesignPoint
 from scaling.errors import UserError
 from scaling.fit import Fit
 from scaling.fits.together import fit_table
@@ -23,11 +23,13 @@ from scaling.prediction import predict, score
 from scaling.quantity import format_count
 from scaling.recommend import StudyContext, recommend
 from scaling.recommendation import Recommendation
+from sweeps.budget import Budget, Cost, largest_within
 from sweeps.engine import run_stage
 from sweeps.executors.local import LocalExecutor, usable_cores
+from sweeps.layout import check_given, is_given, lay_out
 from sweeps.ledger import Ledger, PlannedRun, RunRow, Stage
 from sweeps.observations import curves, observations
-from sweeps.plan import Plan, design_for, design_for_minutes, make_plan, run_spec
+from sweeps.plan import Plan, cost_of, make_plan, planned_points, run_spec, trunks_of
 from sweeps.probe import probe_result, probe_runs
 from sweeps.study import Study
 from sweeps.workspace import Workspace, cache_folder
@@ -146,57 +148,78 @@ class Conductor:
         )
 
     def _calibrated_plan(self, corpus: Corpus) -> Plan:
-        budget, settings = self.study.budget, self.study.hyperparameters
-        sequences = settings.global_batch_tokens // self.study.model.context
-        # The shapes to calibrate follow from the budget, and a budget in minutes from the calibration: the ladder of a
+        study, budget = self.study, self.study.budget
+        sequences = study.hyperparameters.global_batch_tokens // study.model.context
+        # The shapes to calibrate follow from the budget, and a budget in time from the calibration: the ladder of a
         # nominal design is close enough to measure, since speeds are interpolated between shapes.
-        nominal = design_for(
-            self.study, budget.flops or NOMINAL_FLOPS_PER_SECOND * 60 * (budget.minutes or 1) * self.workers
-        )
+        guess = budget.flops or NOMINAL_FLOPS_PER_SECOND * self._nominal_seconds(budget) * self.workers
+        nominal = lay_out(study, guess)
         seconds = nominal.flops / NOMINAL_FLOPS_PER_SECOND
         calibration = calibrate(
             nominal.shapes, sequences, cache=cache_folder() / "calibration.json", progress=self.progress.step,
             planned_seconds=seconds,
         )  # fmt: skip
         numerics = calibration.choose(seconds)
-        design = nominal
-        if budget.minutes is not None:
-            design = design_for_minutes(
-                self.study,
-                budget.minutes,
-                self.workers,
+
+        def cost(design: Design) -> Cost:
+            points = planned_points(
+                design.points,
+                study.hyperparameters.cooldown,
                 lambda shape, tokens: calibration.seconds(shape, tokens, numerics),
             )
-        return make_plan(
-            self.study, corpus, workers=self.workers, design=design, calibration=calibration, numerics=numerics
-        )
+            return cost_of(points, self.workers, numerics, study.execute.usd_per_hour, gpus_per_worker=1.0)
+
+        if is_given(study):
+            design = nominal
+            check_given(design, cost(design).of(budget), budget)
+        else:
+            design = largest_within(budget, lambda flops: lay_out(study, flops), cost, nominal.flops)
+        return make_plan(study, corpus, workers=self.workers, design=design, calibration=calibration, numerics=numerics)
+
+    def _nominal_seconds(self, budget: Budget) -> float:
+        """What a budget in another unit than FLOPs is about, in seconds of the whole machine."""
+        hourly = self.study.execute.usd_per_hour or 1.0
+        return 3600 * (budget.hours or budget.gpu_hours or (budget.minutes or 0) / 60 or (budget.usd or 0) / hourly)
 
     # Runs
 
     def sweep(self, plan: Plan) -> LearningRateLaw:
         """Probe the learning rates, then train the design's runs; what is trained already is left alone."""
         rates = self.learning_rates(plan)
-        self.ledger.add(
-            self.study.name,
-            [
-                PlannedRun(
-                    spec=run_spec(
-                        self.study,
-                        plan,
-                        p.point.shape,
-                        p.point.tokens,
-                        rates.rate(p.point.params.total),
-                        self.study.seed,
-                    ),
-                    stage="sweep",
-                    label=_label(p.point),
-                    budget_flops=p.point.budget,
-                )
-                for p in plan.sweep
-            ],
-        )
+        self.ledger.add(self.study.name, self._sweep_runs(plan, rates))
         self._train(plan, "sweep")
         return rates
+
+    def _sweep_runs(self, plan: Plan, rates: LearningRateLaw) -> list[PlannedRun]:
+        """The design's runs in its order; branches name the run that carries their trunk."""
+        points = [planned.point for planned in plan.sweep]
+        lengths = {
+            at: [points[branch].tokens for branch in branches]
+            for branches in trunks_of(points).values()
+            for at in branches
+        }
+        specs = [
+            run_spec(
+                self.study,
+                plan,
+                point.shape,
+                point.tokens,
+                rates.rate(point.params.total),
+                self.study.seed + point.replicate,
+                branches=lengths.get(at, ()),
+            )
+            for at, point in enumerate(points)
+        ]
+        return [
+            PlannedRun(
+                spec=spec,
+                stage="sweep",
+                label=_label(planned.point),
+                budget_flops=planned.point.budget,
+                carrier=None if planned.carrier is None else specs[planned.carrier].key,
+            )
+            for spec, planned in zip(specs, plan.sweep, strict=True)
+        ]
 
     def learning_rates(self, plan: Plan) -> LearningRateLaw:
         """The study's law of learning rates: given as a number, or probed."""

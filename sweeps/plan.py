@@ -6,22 +6,34 @@ are left open when they are to be probed: they follow from the probe's results b
 
 from __future__ import annotations
 
-import heapq
-import math
+import statistics
+from collections import defaultdict
 from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
-from scaling.design.isoflop import DesignPoint, IsoflopDesign, budgets_for, hold_out_point, isoflop_design
-from scaling.errors import UserError
+from scaling.design.design import Design, DesignKind, DesignPoint
+from scaling.design.family import family_of, hold_out_point
 from scaling.record import Record
 from scaling.run_spec import OptimizerSpec, Parametrisation, RunSpec, ScheduleSpec
 from scaling.shape import ModelShape
+from sweeps.budget import Cost
+from sweeps.makespan import Job, makespan_seconds
 from sweeps.study import Study
 from trainer.data.shards import Corpus
 from trainer.loop.calibration import Calibration
 from trainer.loop.numerics import Numerics
 
-__all__ = ["Plan", "PlannedCorpus", "PlannedPoint", "ProbePoint", "make_plan", "run_spec"]
+__all__ = [
+    "Plan",
+    "PlannedCorpus",
+    "PlannedPoint",
+    "ProbePoint",
+    "cost_of",
+    "make_plan",
+    "planned_points",
+    "run_spec",
+    "trunks_of",
+]
 
 MAX_HELD_OUT_TOKENS = 65_536
 PROBE_RATES = (2e-3, 4e-3, 8e-3, 1.6e-2, 3.2e-2, 6.4e-2)
@@ -42,10 +54,21 @@ class PlannedCorpus(Record):
 
 
 class PlannedPoint(Record):
-    """One point of the design and the seconds it should take on one worker."""
+    """One point of the design, and the seconds that its own training should take one worker: of a branch, all that
+    comes after its trunk.
+
+    carrier: position in the sweep of the run that carries this one's trunk; None for those that carry it or stand
+    alone. carrier_seconds: how long the carrier trains until this one can start.
+    """
 
     point: DesignPoint
     seconds: float
+    carrier: int | None = None
+    carrier_seconds: float = 0.0
+
+    @property
+    def job(self) -> Job:
+        return Job(self.seconds, self.carrier, self.carrier_seconds)
 
 
 class ProbePoint(Record):
@@ -68,18 +91,21 @@ class Plan(Record):
     workers: int
     evaluation_tokens: int
     probe: tuple[ProbePoint, ...]
+    design: DesignKind = "isoflop"
     sweep: tuple[PlannedPoint, ...]
     hold_out: PlannedPoint
     replicates: int
     parametrisation: Parametrisation = Parametrisation()
+    usd_per_hour: float | None = None
 
     @property
     def sweep_flops(self) -> float:
-        return sum(planned.point.flops for planned in self.sweep)
+        return sum(planned.point.cost_flops for planned in self.sweep)
 
     @property
     def budgets(self) -> tuple[float, ...]:
-        return tuple(sorted({planned.point.budget for planned in self.sweep}))
+        """Of the iso-FLOP lines; a design of another kind has none."""
+        return tuple(sorted({p.point.budget for p in self.sweep if p.point.budget is not None}))
 
     @property
     def shapes(self) -> tuple[ModelShape, ...]:
@@ -90,12 +116,11 @@ class Plan(Record):
     def makespan_seconds(self, workers: int | None = None) -> float:
         """Probe, sweep and hold-out one after another, each spread over the workers longest first."""
         count = workers or self.workers
-        stages = (
-            [probe.seconds for probe in self.probe],
-            [planned.seconds for planned in self.sweep],
-            [self.hold_out.seconds] * self.replicates,
+        return (
+            makespan_seconds([Job(probe.seconds) for probe in self.probe], count)
+            + makespan_seconds([planned.job for planned in self.sweep], count)
+            + makespan_seconds([Job(self.hold_out.seconds)] * self.replicates, count)
         )
-        return sum(_makespan(stage, count) for stage in stages)
 
     def facts(self) -> dict[str, Any]:
         """The plan in a few words and numbers, for people and for MLflow's parameters."""
@@ -117,18 +142,58 @@ class Plan(Record):
         }
 
 
+def trunks_of(points: Sequence[DesignPoint]) -> dict[int, list[int]]:
+    """Positions of the points by their trunk: that of the longest, which carries it, to those of all its branches,
+    itself among them. A point that stands alone is in no trunk."""
+    together: dict[tuple[ModelShape, int], list[int]] = defaultdict(list)
+    for at, point in enumerate(points):
+        if point.branched:
+            together[point.shape, point.replicate].append(at)
+    return {max(ats, key=lambda at: points[at].tokens): ats for ats in together.values() if len(ats) > 1}
+
+
+def planned_points(
+    points: Sequence[DesignPoint], cooldown: float, seconds: Callable[[ModelShape, int], float]
+) -> tuple[PlannedPoint, ...]:
+    """The design's points with what each takes; ``seconds`` of a run of some tokens, ``cooldown`` a share of them."""
+    planned = [PlannedPoint(point=point, seconds=seconds(point.shape, point.tokens)) for point in points]
+    for carrier, branches in trunks_of(points).items():
+        for at in branches:
+            if at != carrier:
+                own, shared = cooldown * points[at].tokens, (1 - cooldown) * points[at].tokens
+                planned[at] = PlannedPoint(
+                    point=points[at],
+                    seconds=seconds(points[at].shape, round(own)),
+                    carrier=carrier,
+                    carrier_seconds=seconds(points[at].shape, round(shared)),
+                )
+    return tuple(planned)
+
+
+def cost_of(
+    points: Sequence[PlannedPoint], workers: int, numerics: Numerics, usd_per_hour: float | None, gpus_per_worker: float
+) -> Cost:
+    """What the fitted runs take on ``workers`` of this machine."""
+    busy = sum(planned.seconds for planned in points)
+    return Cost(
+        flops=sum(planned.point.cost_flops for planned in points),
+        makespan_seconds=makespan_seconds([planned.job for planned in points], workers),
+        gpu_seconds=busy * gpus_per_worker if numerics.device == "cuda" else None,
+        usd_per_hour=usd_per_hour,
+    )
+
+
 def make_plan(
-    study: Study, corpus: Corpus, *, workers: int, design: IsoflopDesign, calibration: Calibration, numerics: Numerics
+    study: Study, corpus: Corpus, *, workers: int, design: Design, calibration: Calibration, numerics: Numerics
 ) -> Plan:
     """The plan for a design that has been calibrated."""
     manifest = corpus.manifest
     hold_out = hold_out_point(design, study.design.hold_out)
-    smallest = min(design.points, key=lambda point: point.budget).budget
 
-    def planned(point: DesignPoint) -> PlannedPoint:
-        return PlannedPoint(point=point, seconds=calibration.seconds(point.shape, point.tokens, numerics))
+    def seconds(shape: ModelShape, tokens: int) -> float:
+        return calibration.seconds(shape, tokens, numerics)
 
-    probe = tuple(_probe(study, design, smallest, calibration, numerics))
+    probe = tuple(_probe(study, design, seconds))
     return Plan(
         study=study.name,
         workers=workers,
@@ -150,67 +215,43 @@ def make_plan(
             manifest.held_out.tokens // study.model.context * study.model.context, MAX_HELD_OUT_TOKENS
         ),
         probe=probe,
-        sweep=tuple(planned(point) for point in design.points),
-        hold_out=planned(hold_out),
+        design=design.kind,
+        sweep=planned_points(design.points, study.hyperparameters.cooldown, seconds),
+        hold_out=PlannedPoint(point=hold_out, seconds=seconds(hold_out.shape, hold_out.tokens)),
         replicates=study.design.replicates,
         parametrisation=study.hyperparameters.parametrisation.of(probe[0].shape if probe else None),
+        usd_per_hour=study.execute.usd_per_hour,
     )
 
 
-def design_for(study: Study, total_flops: float) -> IsoflopDesign:
-    """The study's iso-FLOP lines for ``total_flops`` of fitted runs together."""
-    wanted = study.design
-    return isoflop_design(
-        budgets=budgets_for(total_flops, wanted.budgets, wanted.ratio, wanted.sizes),
-        sizes_per_budget=wanted.sizes,
-        architecture=study.model.architecture,
-        vocabulary=study.corpus.vocabulary,
-        context=study.model.context,
-        tied=study.model.tied,
-        global_batch_tokens=study.hyperparameters.global_batch_tokens,
-        tokens_per_param_centre=wanted.tokens_per_param,
-        size_step=wanted.size_step,
-    )
-
-
-def design_for_minutes(
-    study: Study, minutes: float, workers: int, seconds: Callable[[ModelShape, int], float]
-) -> IsoflopDesign:
-    """The largest design whose sweep fits into ``minutes`` on ``workers``, by bisection on its FLOPs."""
-    low, high = 1e9, 1e24
-    for _ in range(60):
-        middle = math.sqrt(low * high)
-        try:
-            design = design_for(study, middle)
-        except UserError:
-            low = middle  # too small for this vocabulary; more compute reaches larger sizes
-            continue
-        if _makespan([seconds(p.shape, p.tokens) for p in design.points], workers) > minutes * 60:
-            high = middle
-        else:
-            low = middle
-    return design_for(study, low)
-
-
-def _probe(
-    study: Study, design: IsoflopDesign, flops: float, calibration: Calibration, numerics: Numerics
-) -> list[ProbePoint]:
-    """Each rate at two sizes of the smallest budget's line, its second smallest and its second largest; at the middle
-    one alone where the parametrisation carries its rate to all."""
+def _probe(study: Study, design: Design, seconds: Callable[[ModelShape, int], float]) -> list[ProbePoint]:
+    """Each rate at two sizes of the sweep's cheap end; at one between them where the parametrisation carries its rate
+    to all. On iso-FLOP lines those are the second smallest and the second largest of the smallest budget."""
     if study.hyperparameters.learning_rate != "probe":
         return []
     standard = study.hyperparameters.parametrisation.name == "standard"
-    line = sorted((p for p in design.points if p.budget == flops), key=lambda p: p.params.total)
+    line = _cheap_line(design)
     return [
         ProbePoint(
-            shape=point.shape,
-            tokens=point.tokens,
-            learning_rate=rate,
-            seconds=calibration.seconds(point.shape, point.tokens, numerics),
+            shape=point.shape, tokens=point.tokens, learning_rate=rate, seconds=seconds(point.shape, point.tokens)
         )
         for point in ((line[1], line[-2]) if standard else (line[len(line) // 2],))
         for rate in PROBE_RATES
     ]
+
+
+def _cheap_line(design: Design) -> list[DesignPoint]:
+    """The sizes at one cheap compute, ascending: the smallest budget's line, or what would be one."""
+    budgets = [point.budget for point in design.points if point.budget is not None]
+    if budgets:
+        line = [point for point in design.points if point.budget == min(budgets)]
+        return sorted(line, key=lambda point: point.params.total)
+    family = family_of(design.points[0], design.global_batch_tokens)
+    # No run of the probe is longer than the sweep's median run, so that the probe stays a small part of the whole.
+    flops = statistics.median(point.flops for point in design.points) / 4
+    centre = family.optimum(flops, design.tokens_per_param_centre)
+    sizes = (max(centre * step, family.count(family.least()).total) for step in (1 / 3, 1 / 1.7, 1, 1.7, 3))
+    return [family.of(flops, family.shape(size)) for size in sizes]
 
 
 def run_spec(
@@ -251,11 +292,3 @@ def run_spec(
             cooldown_tokens=whole_steps(settings.cooldown, tokens),
         ),
     )
-
-
-def _makespan(seconds: Sequence[float], workers: int) -> float:
-    """Wall-clock seconds of a longest-first schedule."""
-    ends = [0.0] * workers
-    for one in sorted(seconds, reverse=True):
-        heapq.heapreplace(ends, ends[0] + one)
-    return max(ends)

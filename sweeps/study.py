@@ -16,6 +16,8 @@ from scaling.laws.power_lines import WeightDecay
 from scaling.record import Record
 from scaling.run_spec import Parametrisation
 from scaling.shape import ModelShape
+from sweeps.budget import Budget
+from sweeps.design_settings import DesignSettings, IsoflopSettings
 from trainer.data.corpus_settings import CorpusSettings
 from trainer.settings_file import SettingsFile, read_settings
 
@@ -47,30 +49,6 @@ class ModelSettings(Record):
     architecture: str = "llama"
     context: int = Field(default=128, ge=16)
     tied: bool = True
-
-
-class Budget(Record):
-    """What the fitted runs may cost together."""
-
-    flops: float | None = Field(default=None, gt=0)
-    minutes: float | None = Field(default=None, gt=0)
-
-    @model_validator(mode="after")
-    def _exactly_one(self) -> Budget:
-        if (self.flops is None) == (self.minutes is None):
-            raise ValueError("needs exactly one of flops and minutes")
-        return self
-
-
-class Design(Record):
-    kind: Literal["isoflop"] = "isoflop"
-    budgets: int = Field(default=4, ge=3, le=20)
-    ratio: float = Field(default=2.2, gt=1.2, le=100)
-    sizes: int = Field(default=5, ge=4, le=20)
-    size_step: float = Field(default=1.7, gt=1.1, le=10)
-    tokens_per_param: float = Field(default=9, gt=0)
-    hold_out: float = Field(default=4.2, ge=4, le=1000)
-    replicates: int = Field(default=2, ge=1, le=10)
 
 
 class ParametrisationSettings(Record):
@@ -128,6 +106,8 @@ class Hyperparameters(Record):
 class Execute(Record):
     on: Literal["local"] = "local"
     workers: Literal["auto"] | Annotated[int, Field(ge=1, le=1024)] = "auto"
+    usd_per_hour: float | None = Field(default=None, ge=0)
+    """Of one GPU; of the machine where it has none. A known GPU has the price of its table."""
 
 
 class Track(Record):
@@ -142,7 +122,7 @@ class Study(Record):
     corpus: CorpusSettings = CorpusSettings()
     model: ModelSettings = ModelSettings()
     budget: Budget
-    design: Design = Design()
+    design: DesignSettings = IsoflopSettings()
     hyperparameters: Hyperparameters = Hyperparameters()
     seed: int = Field(default=0, ge=0)
     execute: Execute = Execute()

@@ -60,10 +60,17 @@ class SettingsFile:
         except ValidationError as error:
             first = error.errors()[0]
             # A union reports each branch under a location of its own; only what stands in the file counts.
-            location = tuple(str(part) for part in first["loc"])
-            while location and (*at, *location) not in self.lines and first["type"] != "missing":
-                location = location[:-1]
-            problem = _complaint(first, location, kind, self.example)
+            reported = tuple(str(part) for part in first["loc"])
+            location: Field = ()
+            for part in reported:
+                if (*at, *location, part) in self.lines:
+                    location = (*location, part)
+            if first["type"] == "missing":
+                location = (*location, reported[-1])
+            elif first["type"] == "union_tag_invalid":
+                location = (*location, first["ctx"]["discriminator"].strip("'"))
+            beside = first["type"] == "extra_forbidden"
+            problem = _complaint(first, location, _keys_at(reported[:-1] if beside else reported, kind), self.example)
             raise self.mistake((*at, *location), problem) from None
 
     def mistake(self, field: Field, problem: str) -> UserError:
@@ -117,11 +124,11 @@ def _lines(node: yaml.Node | None, prefix: Field = ()) -> dict[Field, int]:
     return found
 
 
-def _complaint(first: Any, location: Field, kind_of_file: type[Record], example: str) -> str:
+def _complaint(first: Any, location: Field, keys: list[str], example: str) -> str:
+    """``keys``: what may stand there."""
     field = ".".join(location)
     kind, given, context = first["type"], first["input"], first.get("ctx", {})
     if kind == "extra_forbidden":
-        keys = _keys_at(location[:-1], kind_of_file)
         near = difflib.get_close_matches(location[-1], keys, n=1)
         hint = f" Did you mean {near[0]}?" if near else ""
         return f"{field} is not a key here.{hint} ({', '.join(keys)})"
@@ -136,25 +143,37 @@ def _complaint(first: Any, location: Field, kind_of_file: type[Record], example:
         return f"{field} is {given}: it must be {relation[name]} {limit}"
     if kind == "literal_error":
         return f"{field} is {given!r}: choose {context.get('expected')}"
+    if kind == "union_tag_invalid":
+        return f"{field} is {context['tag']!r}: choose {context['expected_tags']}"
     if kind == "value_error":
         problem = str(context["error"])
         return problem if not field or problem.startswith(f"{field} ") else f"{field} {problem}"
     if kind == "string_pattern_mismatch":
         return f"{field} is {given!r}: use letters, digits, '.', '_' and '-', 64 at most, a letter or digit first"
     if kind in ("model_type", "dict_type", "model_attributes_type"):
-        return f"{field} is {given!r}: it holds keys of its own ({', '.join(_keys_at(location, kind_of_file))})"
+        return f"{field} is {given!r}: it holds keys of its own ({', '.join(keys)})"
     return f"{field} is {given!r}: {first['msg'][0].lower()}{first['msg'][1:]}"
 
 
 def _keys_at(location: Field, kind: type[BaseModel]) -> list[str]:
+    """The keys of the record at ``location``, where pydantic names an alternative of a union by its tag."""
+    alternatives: list[type[BaseModel]] = []
     for part in location:
-        annotation = kind.model_fields[part].annotation if part in kind.model_fields else None
-        kind = _record_in(annotation) or kind
+        if part in kind.model_fields:
+            found = _records_in(kind.model_fields[part].annotation)
+            alternatives = found or [kind]
+            kind = alternatives[0]
+        else:
+            kind = next((each for each in alternatives if _tag(each) == part), kind)
     return list(kind.model_fields)
 
 
-def _record_in(annotation: Any) -> type[BaseModel] | None:
-    """The record that ``annotation`` is, or the first among its alternatives."""
+def _records_in(annotation: Any) -> list[type[BaseModel]]:
+    """The record that ``annotation`` is, or all among its alternatives."""
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        return annotation
-    return next((found for part in get_args(annotation) if (found := _record_in(part))), None)
+        return [annotation]
+    return [found for part in get_args(annotation) for found in _records_in(part)]
+
+
+def _tag(kind: type[BaseModel]) -> str | None:
+    return kind.model_fields["kind"].default if "kind" in kind.model_fields else None

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from analysis.study_view import PlanRow
     from scaling.forecast import Forecast
     from scaling.record import Interval
+    from scaling.shape import ModelShape
     from sweeps.conduct import StudyResult
     from sweeps.ledger import RunRow
     from sweeps.plan import Plan
@@ -98,6 +99,8 @@ def plan_rows(plan: Plan) -> list[PlanRow]:
                 why="iso-FLOP line",
             )
         )
+    if not plan.budgets:
+        rows += [_size_row(plan, shape) for shape in plan.shapes]
     held = plan.hold_out
     largest = max(planned.point.flops for planned in plan.sweep)
     rows.append(
@@ -112,6 +115,31 @@ def plan_rows(plan: Plan) -> list[PlanRow]:
         )
     )
     return rows
+
+
+def _size_row(plan: Plan, shape: ModelShape) -> PlanRow:
+    """All runs of one size: its trunks with their branches, and those that stand alone."""
+    from analysis.study_view import PlanRow
+
+    mine = [planned for planned in plan.sweep if planned.point.shape == shape]
+    branches = sum(planned.carrier is not None for planned in mine)
+    carriers = len({planned.carrier for planned in mine if planned.carrier is not None})
+    alone = len(mine) - branches - carriers
+    parts = [
+        f"{carriers} trunk{'s' if carriers > 1 else ''} with {branches} branch{'es' if branches > 1 else ''}"
+        if branches
+        else "",
+        f"{alone} run{'s' if alone > 1 else ''} alone" if alone else "",
+    ]
+    return PlanRow(
+        label=f"{format_count(mine[0].point.params.total)} parameters",
+        runs=len(mine),
+        params=_range([mine[0].point.params.total]),
+        tokens=_range([planned.point.tokens for planned in mine]),
+        flops=sum(planned.point.cost_flops for planned in mine),
+        minutes=sum(planned.seconds for planned in mine) / 60 / plan.workers,
+        why=", ".join(part for part in parts if part),
+    )
 
 
 def _range(values: Sequence[float]) -> tuple[float, float]:

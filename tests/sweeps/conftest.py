@@ -40,6 +40,7 @@ def tiny_study(tiny_text: Path) -> Study:
             "model": {"context": 32},
             "budget": {"flops": 1.5e11},
             "design": {
+                "kind": "isoflop",
                 "budgets": 3,
                 "ratio": 1.6,
                 "sizes": 4,

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from scaling import architectures
 from scaling.architectures.mamba2 import chunk_length
+from scaling.design.family import Family
 from scaling.design.isoflop import isoflop_design
 from scaling.serving import decode_flops, kv_cache_bytes, prefill_flops
 from scaling.shape import ModelShape
@@ -77,8 +78,8 @@ def test_a_prompt_costs_what_its_tokens_would_one_by_one(name: str) -> None:
 @every_architecture
 def test_iso_flop_lines_spend_their_budget_on_sizes_that_grow(name: str) -> None:
     design = isoflop_design(
-        budgets=[1e12, 3e12, 1e13], sizes_per_budget=5, architecture=name, vocabulary=1024, context=128, tied=True,
-        global_batch_tokens=512, tokens_per_param_centre=9, size_step=1.7,
+        Family(name, vocabulary=1024, context=128, tied=True, global_batch_tokens=512),
+        budgets=[1e12, 3e12, 1e13], sizes_per_budget=5, tokens_per_param_centre=9, size_step=1.7,
     )  # fmt: skip
     assert len(design.points) == 15
     for point in design.points:

@@ -8,31 +8,27 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from scaling import architectures
-from scaling.design.isoflop import IsoflopDesign, budgets_for, hold_out_point, isoflop_design
+from scaling.design.design import Design
+from scaling.design.family import Family, hold_out_point
+from scaling.design.isoflop import budgets_for, isoflop_design
 from scaling.errors import UserError
 
 
-def _design(total_flops: float = 1e13, count: int = 4, **changed: Any) -> IsoflopDesign:
-    settings: dict[str, Any] = {
-        "sizes_per_budget": 5,
-        "architecture": "llama",
-        "vocabulary": 1024,
-        "context": 128,
-        "tied": True,
-        "global_batch_tokens": 512,
-        "tokens_per_param_centre": 9.0,
-        "size_step": 1.7,
-    } | changed
-    return isoflop_design(budgets=budgets_for(total_flops, count, 2.2, settings["sizes_per_budget"]), **settings)
+def _design(total_flops: float = 1e13, count: int = 4, **changed: Any) -> Design:
+    family = {"architecture": "llama", "vocabulary": 1024, "context": 128, "tied": True, "global_batch_tokens": 512}
+    family |= {key: changed.pop(key) for key in family.keys() & changed.keys()}
+    settings: dict[str, Any] = {"sizes_per_budget": 5, "tokens_per_param_centre": 9.0, "size_step": 1.7} | changed
+    budgets = budgets_for(total_flops, count, 2.2, settings["sizes_per_budget"])
+    return isoflop_design(Family(**family), budgets=budgets, **settings)
 
 
 @pytest.fixture(scope="module")
-def quickstart() -> IsoflopDesign:
+def quickstart() -> Design:
     return _design()
 
 
 @pytest.fixture(scope="module")
-def cluster_sized() -> IsoflopDesign:
+def cluster_sized() -> Design:
     """A design as a lab would run it: large vocabulary, long context, untied head."""
     return _design(
         1e21, vocabulary=128_256, context=8192, tied=False, global_batch_tokens=524_288, tokens_per_param_centre=20.0
@@ -69,7 +65,7 @@ def test_every_run_of_a_line_costs_its_budget_within_two_percent(total: float, s
 
 @pytest.mark.parametrize("name", ["quickstart", "cluster_sized"])
 def test_points_are_counted_exactly_and_no_two_of_a_line_are_alike(name: str, request: pytest.FixtureRequest) -> None:
-    design: IsoflopDesign = request.getfixturevalue(name)
+    design: Design = request.getfixturevalue(name)
     for point in design.points:
         model = architectures.get(point.shape.architecture)
         assert point.params == model.count_parameters(point.shape)
@@ -79,13 +75,13 @@ def test_points_are_counted_exactly_and_no_two_of_a_line_are_alike(name: str, re
 
 @pytest.mark.parametrize("name", ["quickstart", "cluster_sized"])
 def test_budgets_share_one_ladder_whose_rungs_are_apart(name: str, request: pytest.FixtureRequest) -> None:
-    design: IsoflopDesign = request.getfixturevalue(name)
+    design: Design = request.getfixturevalue(name)
     sizes = sorted({point.params.total for point in design.points})
     assert len(sizes) == len(design.shapes) <= 8
     assert all(later / earlier > 1.3 for earlier, later in itertools.pairwise(sizes))
 
 
-def test_each_line_has_sizes_on_both_sides_of_its_expected_optimum(cluster_sized: IsoflopDesign) -> None:
+def test_each_line_has_sizes_on_both_sides_of_its_expected_optimum(cluster_sized: Design) -> None:
     for budget in {point.budget for point in cluster_sized.points}:
         ratios = [p.tokens / p.params.total for p in cluster_sized.points if p.budget == budget]
         assert sum(ratio > 20 for ratio in ratios) >= 2
@@ -94,7 +90,7 @@ def test_each_line_has_sizes_on_both_sides_of_its_expected_optimum(cluster_sized
 
 @pytest.mark.parametrize("multiple", [4.0, 4.2, 25.0])
 def test_the_hold_out_costs_at_least_the_promised_multiple_at_the_expected_ratio(
-    cluster_sized: IsoflopDesign, multiple: float
+    cluster_sized: Design, multiple: float
 ) -> None:
     point = hold_out_point(cluster_sized, multiple)
     largest = max(fitted.flops for fitted in cluster_sized.points)

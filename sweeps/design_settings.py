@@ -1,0 +1,95 @@
+"""What a study file may say of its design: a kind, and the keys of that kind."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BeforeValidator, Field
+
+from scaling.record import Record
+
+__all__ = [
+    "CsvDesign",
+    "CurvesDesign",
+    "DesignSettings",
+    "GridDesign",
+    "InformationDesign",
+    "IsoflopSettings",
+    "RatioDesign",
+]
+
+Sizes = tuple[Annotated[float, Field(gt=0)], ...]
+
+
+class _Any(Record):
+    """What every kind of design has: a hold-out run, forecast before it is trained."""
+
+    hold_out: float = Field(default=4.2, ge=4, le=1000)
+    replicates: int = Field(default=2, ge=1, le=10)
+
+
+class InformationDesign(_Any):
+    """The runs that shrink the answer's interval most for what they cost (``scaling.design.information``)."""
+
+    kind: Literal["information"] = "information"
+    branches: bool = True
+    most_runs: int = Field(default=36, ge=8, le=1000)
+    smallest_params: float | None = Field(default=None, gt=0)
+    minutes_per_run: float | None = Field(default=None, gt=0)
+    rounds: int = Field(default=1, ge=1, le=5)
+
+
+class IsoflopSettings(_Any):
+    """Budgets a ratio apart, and at each the same sizes around the expected optimum."""
+
+    kind: Literal["isoflop"] = "isoflop"
+    budgets: int = Field(default=4, ge=3, le=20)
+    ratio: float = Field(default=2.2, gt=1.2, le=100)
+    sizes: int = Field(default=5, ge=4, le=20)
+    size_step: float = Field(default=1.7, gt=1.1, le=10)
+    tokens_per_param: float = Field(default=9, gt=0)
+
+
+class RatioDesign(_Any):
+    """Sizes a step apart, each trained on the same multiples of its parameters in tokens."""
+
+    kind: Literal["ratio"] = "ratio"
+    sizes: int = Field(default=5, ge=3, le=20)
+    size_step: float = Field(default=1.7, gt=1.1, le=10)
+    tokens_per_param: Sizes = Field(default=(5, 10, 20, 40), min_length=1)
+
+
+class GridDesign(_Any):
+    """Every size on every number of tokens."""
+
+    kind: Literal["grid"] = "grid"
+    params: Sizes = Field(min_length=1)
+    tokens: Sizes = Field(min_length=1)
+
+
+class CurvesDesign(_Any):
+    """Kaplan's: a few sizes, each one long trunk from which branches leave at many numbers of tokens."""
+
+    kind: Literal["curves"] = "curves"
+    sizes: int = Field(default=5, ge=3, le=20)
+    size_step: float = Field(default=1.7, gt=1.1, le=10)
+    points: int = Field(default=6, ge=2, le=50)
+    tokens_per_param: tuple[Annotated[float, Field(gt=0)], Annotated[float, Field(gt=0)]] = (4, 40)
+
+
+class CsvDesign(_Any):
+    """The runs of a table with the columns params and tokens."""
+
+    kind: Literal["csv"] = "csv"
+    file: str
+
+
+def _named_kind(data: Any) -> Any:
+    """A design without a kind has iso-FLOP lines; a word is a kind with all its defaults."""
+    if isinstance(data, str):
+        return {"kind": data}
+    return {"kind": "isoflop"} | data if isinstance(data, dict) else data
+
+
+_Kinds = InformationDesign | IsoflopSettings | RatioDesign | GridDesign | CurvesDesign | CsvDesign
+DesignSettings = Annotated[Annotated[_Kinds, Field(discriminator="kind")], BeforeValidator(_named_kind)]
