@@ -29,7 +29,7 @@ from sweeps.executors.local import LocalExecutor, usable_cores
 from sweeps.layout import check_given, is_given, lay_out
 from sweeps.ledger import Ledger, PlannedRun, RunRow, Stage
 from sweeps.observations import curves, observations
-from sweeps.plan import Plan, cost_of, make_plan, planned_points, run_spec, trunks_of
+from sweeps.plan import Plan, cost_of, jobs_of, make_plan, run_spec, trunks_of
 from sweeps.probe import probe_result, probe_runs
 from sweeps.study import Study
 from sweeps.workspace import Workspace, cache_folder
@@ -162,12 +162,12 @@ class Conductor:
         numerics = calibration.choose(seconds)
 
         def cost(design: Design) -> Cost:
-            points = planned_points(
+            jobs = jobs_of(
                 design.points,
                 study.hyperparameters.cooldown,
                 lambda shape, tokens: calibration.seconds(shape, tokens, numerics),
             )
-            return cost_of(points, self.workers, numerics, study.execute.usd_per_hour, gpus_per_worker=1.0)
+            return cost_of(design.flops, jobs, self.workers, numerics, study.execute.usd_per_hour)
 
         if is_given(study):
             design = nominal

@@ -9,6 +9,7 @@ from __future__ import annotations
 import statistics
 from collections import defaultdict
 from collections.abc import Callable, Collection, Sequence
+from functools import cache
 from typing import Any
 
 from scaling.design.design import Design, DesignKind, DesignPoint
@@ -21,6 +22,7 @@ from sweeps.makespan import Job, makespan_seconds
 from sweeps.study import Study
 from trainer.data.shards import Corpus
 from trainer.loop.calibration import Calibration
+from trainer.loop.memory import estimate_memory
 from trainer.loop.numerics import Numerics
 
 __all__ = [
@@ -29,8 +31,8 @@ __all__ = [
     "PlannedPoint",
     "ProbePoint",
     "cost_of",
+    "jobs_of",
     "make_plan",
-    "planned_points",
     "run_spec",
     "trunks_of",
 ]
@@ -57,12 +59,14 @@ class PlannedPoint(Record):
     """One point of the design, and the seconds that its own training should take one worker: of a branch, all that
     comes after its trunk.
 
-    carrier: position in the sweep of the run that carries this one's trunk; None for those that carry it or stand
-    alone. carrier_seconds: how long the carrier trains until this one can start.
+    memory_bytes: an estimate of what training takes, without the process itself. carrier: position in the sweep of the
+    run that carries this one's trunk; None for those that carry it or stand alone. carrier_seconds: how long it trains
+    until this one can start.
     """
 
     point: DesignPoint
     seconds: float
+    memory_bytes: int
     carrier: int | None = None
     carrier_seconds: float = 0.0
 
@@ -101,6 +105,12 @@ class Plan(Record):
     @property
     def sweep_flops(self) -> float:
         return sum(planned.point.cost_flops for planned in self.sweep)
+
+    @property
+    def cost(self) -> Cost:
+        """Of the fitted runs."""
+        jobs = [planned.job for planned in self.sweep]
+        return cost_of(self.sweep_flops, jobs, self.workers, self.numerics, self.usd_per_hour)
 
     @property
     def budgets(self) -> tuple[float, ...]:
@@ -152,33 +162,25 @@ def trunks_of(points: Sequence[DesignPoint]) -> dict[int, list[int]]:
     return {max(ats, key=lambda at: points[at].tokens): ats for ats in together.values() if len(ats) > 1}
 
 
-def planned_points(
-    points: Sequence[DesignPoint], cooldown: float, seconds: Callable[[ModelShape, int], float]
-) -> tuple[PlannedPoint, ...]:
-    """The design's points with what each takes; ``seconds`` of a run of some tokens, ``cooldown`` a share of them."""
-    planned = [PlannedPoint(point=point, seconds=seconds(point.shape, point.tokens)) for point in points]
+def jobs_of(points: Sequence[DesignPoint], cooldown: float, seconds: Callable[[ModelShape, int], float]) -> list[Job]:
+    """What each point takes a worker; ``seconds`` of a run of some tokens, ``cooldown`` a share of them."""
+    jobs = [Job(seconds(point.shape, point.tokens)) for point in points]
     for carrier, branches in trunks_of(points).items():
         for at in branches:
             if at != carrier:
-                own, shared = cooldown * points[at].tokens, (1 - cooldown) * points[at].tokens
-                planned[at] = PlannedPoint(
-                    point=points[at],
-                    seconds=seconds(points[at].shape, round(own)),
-                    carrier=carrier,
-                    carrier_seconds=seconds(points[at].shape, round(shared)),
-                )
-    return tuple(planned)
+                shape, own = points[at].shape, round(cooldown * points[at].tokens)
+                jobs[at] = Job(seconds(shape, own), carrier, seconds(shape, points[at].tokens - own))
+    return jobs
 
 
 def cost_of(
-    points: Sequence[PlannedPoint], workers: int, numerics: Numerics, usd_per_hour: float | None, gpus_per_worker: float
+    flops: float, jobs: Sequence[Job], workers: int, numerics: Numerics, usd_per_hour: float | None = None
 ) -> Cost:
-    """What the fitted runs take on ``workers`` of this machine."""
-    busy = sum(planned.seconds for planned in points)
+    """What fitted runs of ``flops`` together take on ``workers`` of this machine, one a GPU where it has some."""
     return Cost(
-        flops=sum(planned.point.cost_flops for planned in points),
-        makespan_seconds=makespan_seconds([planned.job for planned in points], workers),
-        gpu_seconds=busy * gpus_per_worker if numerics.device == "cuda" else None,
+        flops=flops,
+        makespan_seconds=makespan_seconds(jobs, workers),
+        gpu_seconds=sum(job.seconds for job in jobs) if numerics.device == "cuda" else None,
         usd_per_hour=usd_per_hour,
     )
 
@@ -193,7 +195,16 @@ def make_plan(
     def seconds(shape: ModelShape, tokens: int) -> float:
         return calibration.seconds(shape, tokens, numerics)
 
+    @cache
+    def memory(shape: ModelShape) -> int:
+        sequences = study.hyperparameters.global_batch_tokens // study.model.context
+        return estimate_memory(shape, sequences, numerics, OptimizerSpec(learning_rate=1e-3)).total
+
+    def planned(point: DesignPoint, job: Job) -> PlannedPoint:
+        return PlannedPoint(point=point, memory_bytes=memory(point.shape), **job._asdict())
+
     probe = tuple(_probe(study, design, seconds))
+    jobs = jobs_of(design.points, study.hyperparameters.cooldown, seconds)
     return Plan(
         study=study.name,
         workers=workers,
@@ -216,8 +227,8 @@ def make_plan(
         ),
         probe=probe,
         design=design.kind,
-        sweep=planned_points(design.points, study.hyperparameters.cooldown, seconds),
-        hold_out=PlannedPoint(point=hold_out, seconds=seconds(hold_out.shape, hold_out.tokens)),
+        sweep=tuple(planned(point, job) for point, job in zip(design.points, jobs, strict=True)),
+        hold_out=planned(hold_out, Job(seconds(hold_out.shape, hold_out.tokens))),
         replicates=study.design.replicates,
         parametrisation=study.hyperparameters.parametrisation.of(probe[0].shape if probe else None),
         usd_per_hour=study.execute.usd_per_hour,

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from scaling.quantity import format_count, format_duration, format_flops
+from scaling.quantity import format_count, format_duration, format_flops, format_usd
 
 if TYPE_CHECKING:
     from analysis.study_view import PlanRow
@@ -29,6 +29,7 @@ __all__ = [
     "question_sentence",
     "result_page",
     "run_page",
+    "run_table",
     "status_page",
     "status_record",
 ]
@@ -56,7 +57,7 @@ def corpus_sentence(plan: Plan) -> str:
 
 
 def machine_sentence(plan: Plan) -> str:
-    return f"{plan.numerics.processor}, {plan.workers} workers, {plan.numerics.label}, torch {plan.numerics.torch}"
+    return f"{plan.numerics.processor}, {_many(plan.workers, 'worker')}, {plan.numerics.label}, torch {plan.numerics.torch}"
 
 
 def plan_rows(plan: Plan) -> list[PlanRow]:
@@ -125,12 +126,11 @@ def _size_row(plan: Plan, shape: ModelShape) -> PlanRow:
     branches = sum(planned.carrier is not None for planned in mine)
     carriers = len({planned.carrier for planned in mine if planned.carrier is not None})
     alone = len(mine) - branches - carriers
-    parts = [
-        f"{carriers} trunk{'s' if carriers > 1 else ''} with {branches} branch{'es' if branches > 1 else ''}"
-        if branches
-        else "",
-        f"{alone} run{'s' if alone > 1 else ''} alone" if alone else "",
-    ]
+    parts = []
+    if branches:
+        parts.append(f"{_many(carriers, 'trunk')} with {_many(branches, 'branch')}")
+    if alone:
+        parts.append(f"{_many(alone, 'run')} alone")
     return PlanRow(
         label=f"{format_count(mine[0].point.params.total)} parameters",
         runs=len(mine),
@@ -138,8 +138,13 @@ def _size_row(plan: Plan, shape: ModelShape) -> PlanRow:
         tokens=_range([planned.point.tokens for planned in mine]),
         flops=sum(planned.point.cost_flops for planned in mine),
         minutes=sum(planned.seconds for planned in mine) / 60 / plan.workers,
-        why=", ".join(part for part in parts if part),
+        why=", ".join(parts),
     )
+
+
+def _many(count: int, noun: str) -> str:
+    plural = "es" if noun.endswith("ch") else "s"
+    return f"{count} {noun}{plural if count > 1 else ''}"
 
 
 def _range(values: Sequence[float]) -> tuple[float, float]:
@@ -150,7 +155,7 @@ def plan_page(plan: Plan) -> str:
     lines = [
         f"{len(plan.sweep)} runs · {len(plan.shapes)} sizes · {format_flops(plan.sweep_flops)}, and a hold-out of "
         f"{format_flops(plan.hold_out.point.flops)} x {plan.replicates} · about "
-        f"{format_duration(plan.makespan_seconds())} on {plan.workers} workers",
+        f"{format_duration(plan.makespan_seconds())} on {_many(plan.workers, 'worker')}" + _priced(plan),
         f"({machine_sentence(plan)})",
         f"({corpus_sentence(plan)})",
         "",
@@ -167,6 +172,47 @@ def plan_page(plan: Plan) -> str:
             "corpus: repeated tokens teach less than new ones"
         )
     return "\n".join(lines)
+
+
+def _priced(plan: Plan) -> str:
+    """What the fitted runs cost, where an hour has a price."""
+    cost = plan.cost
+    if cost.usd is None:
+        return ""
+    hours = cost.makespan_seconds if cost.gpu_seconds is None else cost.gpu_seconds
+    return f" · {format_usd(cost.usd)} for the {format_duration(hours)} of the fitted runs"
+
+
+def run_table(plan: Plan) -> str:
+    """Every run of the sweep and the hold-out on a line."""
+    head = (
+        f"  {'parameters':>10} {'shape':<22} {'tokens':>8} {'D/N':>6} {'FLOPs':>9} {'own FLOPs':>9} {'memory':>9} "
+        f"{'minutes':>8}   note"
+    )
+    lines = [head]
+    for at, planned in enumerate((*plan.sweep, plan.hold_out)):
+        point = planned.point
+        shape = f"{point.shape.layers} x {point.shape.width}, {point.shape.heads} heads"
+        lines.append(
+            f"  {format_count(point.params.total):>10} {shape:<22} {format_count(point.tokens):>8} "
+            f"{point.tokens / point.params.total:>6.3g} {point.flops:>9.2e} {point.cost_flops:>9.2e} "
+            f"{planned.memory_bytes / 2**20:>6.0f} MB {planned.seconds / 60:>8.2f}   {_note(plan, at)}"
+        )
+    return "\n".join(lines)
+
+
+def _note(plan: Plan, at: int) -> str:
+    if at == len(plan.sweep):
+        return f"hold-out, {plan.replicates} seeds"
+    planned = plan.sweep[at]
+    notes = []
+    if planned.carrier is not None:
+        notes.append("branch")
+    elif any(other.carrier == at for other in plan.sweep):
+        notes.append("trunk")
+    if planned.point.replicate:
+        notes.append(f"replicate {planned.point.replicate}")
+    return ", ".join(notes)
 
 
 def _span(bounds: tuple[float, float]) -> str:

@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Annotated
 
 import typer
 
 from scaling.cli.options import JsonFlag, StudyFile, WorkspaceOption, print_json
 
 
-def plan(study: StudyFile, workspace: WorkspaceOption = Path("workspace"), as_json: JsonFlag = False) -> None:
+def plan(
+    study: StudyFile,
+    workspace: WorkspaceOption = Path("workspace"),
+    runs: Annotated[bool, typer.Option("--runs", help="List every run.")] = False,
+    as_json: JsonFlag = False,
+) -> None:
     """Show what a study would run, and what it would take, before anything runs. Freezes the plan.
 
     Prepares the corpus and calibrates this machine if that was not done yet.
@@ -17,11 +23,14 @@ def plan(study: StudyFile, workspace: WorkspaceOption = Path("workspace"), as_js
     Example: scaling plan quickstart.yaml
     """
     from scaling.cli.conducting import conducting
-    from scaling.cli.pages import plan_page
+    from scaling.cli.pages import plan_page, run_table
 
     with conducting(study, workspace, quiet=as_json) as conductor:
         made = conductor.plan()
     if as_json:
-        print_json({**made.model_dump(mode="json"), "makespan_seconds": made.makespan_seconds()})
+        cost = made.cost.model_dump(mode="json") | {"usd": made.cost.usd}
+        print_json({**made.model_dump(mode="json"), "makespan_seconds": made.makespan_seconds(), "cost": cost})
     else:
         typer.echo(plan_page(made))
+        if runs:
+            typer.echo("\n" + run_table(made))

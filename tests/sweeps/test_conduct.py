@@ -74,6 +74,34 @@ def test_a_study_ends_with_fit_scored_forecast_and_a_run_that_can_be_launched(
         assert (conductor.folder / name).is_file(), name
 
 
+@pytest.mark.slow
+def test_a_study_of_curves_trains_one_trunk_a_size_and_its_branches_cost_their_cooldown(
+    module_study: Study, tmp_path: Path, silent: Any
+) -> None:
+    settings = module_study.model_dump(mode="json") | {
+        "name": "curves",
+        "budget": {"flops": 9e10},
+        "design": {"kind": "curves", "sizes": 3, "size_step": 2, "points": 4, "tokens_per_param": [1, 8]},
+    }
+    conductor = Conductor(Study.model_validate(settings), Workspace(tmp_path), silent)
+    plan = conductor.plan()
+    result = conductor.result(plan)
+    rows = {row.key: row for row in conductor.ledger.runs("curves", "sweep")}
+    assert {row.state for row in rows.values()} == {"finished"} and len(rows) == 12
+    branches = [row for row in rows.values() if row.carrier]
+    assert len(branches) == 9
+    trained = 0.0
+    for row in rows.values():
+        assert row.result is not None
+        started = row.spec.branch_step if row.carrier else 0
+        assert row.result["first_step"] == started
+        trained += row.flops * (1 - started / row.spec.steps)
+    assert trained == pytest.approx(plan.sweep_flops, rel=0.02)
+    assert {row.spec.trunk_key for row in branches} == {rows[row.carrier].spec.trunk_key for row in branches}
+    assert result.observations["trunk_key"].nunique() == 3 + 2
+    assert result.fit.observations.used == 12
+
+
 def test_a_studys_run_is_found_by_key_or_label_and_can_be_used(conducted: tuple[Conductor, StudyResult]) -> None:
     conductor, _ = conducted
     for row in conductor.ledger.runs("tiny", "hold-out"):
