@@ -57,7 +57,8 @@ def corpus_sentence(plan: Plan) -> str:
 
 
 def machine_sentence(plan: Plan) -> str:
-    return f"{plan.numerics.processor}, {_many(plan.workers, 'worker')}, {plan.numerics.label}, torch {plan.numerics.torch}"
+    numerics = plan.numerics
+    return f"{numerics.processor}, {_many(plan.workers, 'worker')}, {numerics.label}, torch {numerics.torch}"
 
 
 def plan_rows(plan: Plan) -> list[PlanRow]:
