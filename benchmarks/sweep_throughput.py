@@ -16,8 +16,8 @@ As people run them:
 
 Made equal (no trunks, the same numerics, one thread a run, caches warm): ``ours-alone`` and ``tune-equal``.
 
-What each thing gains: ``ours-alone`` has no trunks, ``ours-eager`` no kernels and no bf16 either. The share of the workers' time that is
-training steps is that of ``ours``, start-up of the workers included.
+What each thing gains: ``ours-alone`` has no trunks, ``ours-eager`` no kernels and no bf16 either. The share of the
+workers' time that is training steps is that of ``ours``, their start-up included.
 """
 
 from __future__ import annotations
