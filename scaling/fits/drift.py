@@ -28,11 +28,11 @@ from scipy.special import ndtr
 
 from scaling.fits.bootstrap import SHARED_VARIANCE
 from scaling.fits.estimate import Estimate, estimate
+from scaling.fits.hinges import Axis, axis_through
 from scaling.laws.law import FloatArray, IntArray, LossLaw
 
 __all__ = ["Drift", "DriftPrior", "Predictive", "fit_drift"]
 
-_KNOTS = 24
 _ITERATIONS = 6
 _REWEIGHTINGS = 8
 _LARGEST_STEP = 0.5
@@ -92,42 +92,6 @@ class Predictive:
 
 
 @dataclass(frozen=True)
-class _Axis:
-    """One δ as hinges: δ(u) = Σ_j z_j (u − t_j)₊ for u ≥ 0, z_j ~ N(0, τ²Δ); two sides have knots of their own."""
-
-    origin: float
-    step: float
-    sides: tuple[float, ...]
-    """Extent of the data to the right, and to the left where the axis has two sides."""
-
-    def features(self, position: FloatArray) -> FloatArray:
-        """(points, knots)"""
-        offset = position - self.origin
-        parts = []
-        for sign, extent in zip((1.0, -1.0), self.sides, strict=False):
-            knots = self.step * (np.arange(round(extent / self.step)) + 0.5)
-            parts.append(np.maximum(sign * offset[:, None] - knots, 0.0))
-        return np.concatenate(parts, axis=1)
-
-    def beyond(self, position: float) -> float:
-        """Variance of δ there that no data bear on, in units of τ²: a cubic of the distance to the data's edge."""
-        offset = position - self.origin
-        side = 0 if offset >= 0 else 1
-        extent = self.sides[side] if side < len(self.sides) else 0.0
-        return max(0.0, abs(offset) - extent) ** 3 / 3
-
-
-def _axis(position_n: FloatArray, origin: float, two_sided: bool) -> _Axis:
-    right, left = float(position_n.max()) - origin, origin - float(position_n.min())
-    step = max((right + left) / _KNOTS, 1e-6)
-    # Whole numbers of knots, at least one: the last half step beyond the data costs nothing.
-    extents = [math.ceil(max(right, step) / step - 1e-9) * step]
-    if two_sided:
-        extents.append(math.ceil(max(left, step) / step - 1e-9) * step)
-    return _Axis(origin, step, tuple(extents))
-
-
-@dataclass(frozen=True)
 class _Grid:
     """Each combination's noise and taus (K,), mode of constants and hinges (K, M), and weight (K,)."""
 
@@ -157,8 +121,8 @@ class Drift:
     mean_P: FloatArray
     sd_P: FloatArray
     """The prior of the searched coordinates."""
-    axis_c: _Axis
-    axis_r: _Axis
+    axis_c: Axis
+    axis_r: Axis
     noise: float
     """Robust SD of log loss around the law alone: what the grid's noise is in units of."""
     grid: _Grid
@@ -364,8 +328,8 @@ def fit_drift(
         noise = noise_of.noise
     compute_n = np.log10(params) + np.log10(tokens)
     ratio_n = np.log10(tokens) - np.log10(params)
-    axis_c = _axis(compute_n, float(compute_n.min()), two_sided=False)
-    axis_r = _axis(ratio_n, float(np.median(ratio_n)), two_sided=True)
+    axis_c = axis_through(compute_n, float(compute_n.min()), two_sided=False)
+    axis_r = axis_through(ratio_n, float(np.median(ratio_n)), two_sided=True)
     knots = sum(axis.features(np.zeros(1)).shape[1] for axis in (axis_c, axis_r))
     start_M = np.concatenate((np.clip(plain.free, mean_P - 2 * sd_P, mean_P + 2 * sd_P), np.zeros(knots)))
     one = np.ones(1)

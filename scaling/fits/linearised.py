@@ -22,7 +22,7 @@ from scaling.fits.bootstrap import residual_scale
 from scaling.fits.estimate import Estimate
 from scaling.laws.law import FloatArray
 
-__all__ = ["Linearised", "linearise"]
+__all__ = ["Linearised", "linearise", "psi_moments"]
 
 _NORMAL = NormalDist()
 
@@ -48,7 +48,7 @@ class Linearised:
         return np.asarray(np.sqrt(np.maximum(variance, 0.0)))
 
 
-def _psi_moments(scale: float, delta: float) -> tuple[float, float]:
+def psi_moments(scale: float, delta: float) -> tuple[float, float]:
     """E ψ² and E ψ' of the Huber loss under a normal of SD ``scale``."""
     k = delta / scale
     if k > 30:
@@ -67,7 +67,7 @@ def linearise(
     weight_n = np.ones(len(jacobian_nP)) if weights is None else weights
     used_nQ = np.sqrt(weight_n)[:, None] * jacobian_nP[:, searched]
     scale = max(residual_scale(found.residuals, int(searched.sum())), 1e-12)
-    square, slope = _psi_moments(scale, delta)
+    square, slope = psi_moments(scale, delta)
     # Columns are scaled before the decomposition: what then lies below the cut-off is what the runs say nothing of.
     size_Q = np.sqrt((used_nQ**2).sum(axis=0))
     size_Q = np.maximum(size_Q, 1e-12 * size_Q.max(initial=1e-12))
