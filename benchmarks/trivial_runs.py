@@ -107,7 +107,7 @@ def main() -> None:
         "ms_a_run_without_engine": 1e3 * reference,
         "overhead_ms_a_run": 1e3 * (a_run - reference),
         "numerics": plan.numerics.label,
-        "system": system_facts(),
+        "system": system_facts().model_dump(mode="json"),
     }
     arguments.out.write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
     print(json.dumps({key: value for key, value in facts.items() if key != "system"}, indent=1))

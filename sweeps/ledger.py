@@ -149,33 +149,34 @@ class Ledger:
 
     def add(self, study: str, runs: Iterable[PlannedRun]) -> None:
         """Make ``runs`` part of ``study``; runs that the workspace already has, in any state, are not planned anew."""
-        with self._engine.begin() as db:
-            for run in runs:
-                flops = training_flops(run.spec.shape, run.spec.tokens)
-                branch_step = run.spec.branch_step if run.carrier else 0
-                db.execute(
-                    insert(RUNS)
-                    .values(
-                        key=run.spec.key,
-                        spec=run.spec.model_dump(mode="json"),
-                        flops=flops,
-                        carrier=run.carrier,
-                        branch_step=branch_step,
-                        own_flops=flops * (1 - branch_step / run.spec.steps),
-                    )
-                    .on_conflict_do_nothing()
-                )
-                db.execute(
-                    insert(MEMBERS)
-                    .values(
-                        study=study,
-                        run_key=run.spec.key,
-                        stage=run.stage,
-                        label=run.label,
-                        budget_flops=run.budget_flops,
-                    )
-                    .on_conflict_do_nothing()
-                )
+        planned, members = [], []
+        for run in runs:
+            flops = training_flops(run.spec.shape, run.spec.tokens)
+            branch_step = run.spec.branch_step if run.carrier else 0
+            planned.append(
+                {
+                    "key": run.spec.key,
+                    "spec": run.spec.model_dump(mode="json"),
+                    "flops": flops,
+                    "carrier": run.carrier,
+                    "branch_step": branch_step,
+                    "own_flops": flops * (1 - branch_step / run.spec.steps),
+                }
+            )
+            members.append(
+                {
+                    "study": study,
+                    "run_key": run.spec.key,
+                    "stage": run.stage,
+                    "label": run.label,
+                    "budget_flops": run.budget_flops,
+                }
+            )
+        if planned:
+            # The rows stand beside the statements: they go to the database together.
+            with self._engine.begin() as db:
+                db.execute(insert(RUNS).on_conflict_do_nothing(), planned)
+                db.execute(insert(MEMBERS).on_conflict_do_nothing(), members)
 
     def runs(self, study: str, stage: Stage | None = None) -> list[RunRow]:
         """The study's runs, the cheapest first."""

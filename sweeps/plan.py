@@ -9,9 +9,11 @@ from __future__ import annotations
 import statistics
 from collections import defaultdict
 from collections.abc import Callable, Collection, Sequence
-from functools import cache
 from typing import Any
 
+import numpy as np
+
+from scaling.architectures import total_params
 from scaling.design.design import Design, DesignKind, DesignPoint
 from scaling.design.family import family_of, hold_out_point
 from scaling.record import Record
@@ -38,6 +40,8 @@ __all__ = [
 ]
 
 MAX_HELD_OUT_TOKENS = 65_536
+MEMORY_SHAPES = 4
+"""An estimate takes most of a second."""
 PROBE_RATES = (2e-3, 4e-3, 8e-3, 1.6e-2, 3.2e-2, 6.4e-2)
 """A factor of two apart: the valley is flat enough that a parabola through the best of them finds its bottom."""
 
@@ -195,13 +199,10 @@ def make_plan(
     def seconds(shape: ModelShape, tokens: int) -> float:
         return calibration.seconds(shape, tokens, numerics)
 
-    @cache
-    def memory(shape: ModelShape) -> int:
-        sequences = study.hyperparameters.global_batch_tokens // study.model.context
-        return estimate_memory(shape, sequences, numerics, OptimizerSpec(learning_rate=1e-3)).total
+    memory = _memory_by_shape(study, (*design.shapes, hold_out.shape), numerics)
 
     def planned(point: DesignPoint, job: Job) -> PlannedPoint:
-        return PlannedPoint(point=point, memory_bytes=memory(point.shape), **job._asdict())
+        return PlannedPoint(point=point, memory_bytes=memory[point.shape], **job._asdict())
 
     probe = tuple(_probe(study, design, seconds))
     jobs = jobs_of(design.points, study.hyperparameters.cooldown, seconds)
@@ -233,6 +234,17 @@ def make_plan(
         parametrisation=study.hyperparameters.parametrisation.of(probe[0].shape if probe else None),
         usd_per_hour=study.execute.usd_per_hour,
     )
+
+
+def _memory_by_shape(study: Study, shapes: Sequence[ModelShape], numerics: Numerics) -> dict[ModelShape, int]:
+    """An estimate of each shape's memory in training: of a few of them worked out, between them interpolated."""
+    sequences = study.hyperparameters.global_batch_tokens // study.model.context
+    ascending = sorted(set(shapes), key=total_params)
+    at = np.unique(np.linspace(0, len(ascending) - 1, MEMORY_SHAPES).round().astype(int))
+    known = [estimate_memory(ascending[i], sequences, numerics, OptimizerSpec(learning_rate=1e-3)).total for i in at]
+    params = np.log([total_params(shape) for shape in ascending])
+    estimates = np.exp(np.interp(params, params[at], np.log(known)))
+    return {shape: round(estimate) for shape, estimate in zip(ascending, estimates.tolist(), strict=True)}
 
 
 def _probe(study: Study, design: Design, seconds: Callable[[ModelShape, int], float]) -> list[ProbePoint]:

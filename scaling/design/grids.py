@@ -37,7 +37,8 @@ def ratio_design(
 
 def grid_design(family: Family, *, params: Sequence[float], tokens: Sequence[float]) -> Design:
     """Every size on every number of tokens."""
-    shapes = [family.shape(size) for size in sorted(params)]
+    # The dial is coarse at the small end: two sizes may be one shape.
+    shapes = list(dict.fromkeys(family.shape(size) for size in sorted(params)))
     points = [family.run(shape, length) for shape, length in product(shapes, sorted(tokens))]
     return _design("grid", family, points, _middle_ratio(points))
 
