@@ -27,7 +27,7 @@ from sweeps.budget import Budget, Cost, largest_within
 from sweeps.engine import run_stage
 from sweeps.executors.local import LocalExecutor, usable_cores
 from sweeps.layout import check_given, is_given, lay_out
-from sweeps.ledger import Ledger, PlannedRun, RunRow, Stage
+from sweeps.ledger import ENDED, Ledger, PlannedRun, RunRow, Stage
 from sweeps.observations import curves, observations
 from sweeps.plan import Plan, cost_of, jobs_of, make_plan, run_spec, trunks_of
 from sweeps.probe import probe_result, probe_runs
@@ -186,11 +186,11 @@ class Conductor:
     def sweep(self, plan: Plan) -> LearningRateLaw:
         """Probe the learning rates, then train the design's runs; what is trained already is left alone."""
         rates = self.learning_rates(plan)
-        self.ledger.add(self.study.name, self._sweep_runs(plan, rates))
+        self.ledger.add(self.study.name, self.sweep_runs(plan, rates))
         self._train(plan, "sweep")
         return rates
 
-    def _sweep_runs(self, plan: Plan, rates: LearningRateLaw) -> list[PlannedRun]:
+    def sweep_runs(self, plan: Plan, rates: LearningRateLaw) -> list[PlannedRun]:
         """The design's runs in its order; branches name the run that carries their trunk."""
         points = [planned.point for planned in plan.sweep]
         lengths = {
@@ -234,7 +234,7 @@ class Conductor:
 
     def _train(self, plan: Plan, stage: Stage) -> None:
         rows = self.ledger.runs(self.study.name, stage)
-        if all(row.state in ("finished", "diverged", "failed") for row in rows):
+        if all(row.state in ENDED for row in rows):
             self.progress.runs(stage, rows)
             return
         executor = LocalExecutor(self.workspace, self.study.name, plan.numerics.threads)
@@ -356,7 +356,9 @@ class Conductor:
             recommendation = self.recommend(plan, fit, rates)
         table = observations(self.ledger, self.study.name, plan)
         self._write("observations.csv", table.to_csv(index=False))
-        failed = tuple(run for run in self.ledger.runs(self.study.name) if run.state in ("failed", "diverged"))
+        failed = tuple(
+            run for run in self.ledger.runs(self.study.name) if run.state in ("failed", "diverged", "killed")
+        )
         return StudyResult(
             study=self.study,
             plan=plan,

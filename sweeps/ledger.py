@@ -7,6 +7,8 @@ only in single statements, so that two processes asking for work never get the s
        ▲                  │
        └──release/fail────┴──too many failures──► failed
 
+``sweeps.ledger_control`` sets runs to ``killed`` and plans killed and failed ones again.
+
 A run may branch off another, its carrier, which keeps a checkpoint on its way for it: it is leased once the carrier is
 past that step, or has ended in whatever way.
 
@@ -15,10 +17,12 @@ Forecasts are appended to a hash chain: each row's hash covers the one before it
 
 from __future__ import annotations
 
+import json
 import socket
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
+from functools import cached_property
 from typing import Any, Literal, NamedTuple
 
 import sqlalchemy as sa
@@ -44,15 +48,17 @@ from sweeps.ledger_schema import (
 )
 from sweeps.owner import Owner
 
-__all__ = ["MAX_FAILURES", "Ledger", "PlannedRun", "RunRow", "Stage", "State"]
+__all__ = ["ENDED", "MAX_FAILURES", "Ledger", "PlannedRun", "RunRow", "Stage", "State"]
 
 LEDGER_VERSION = 2
 MAX_FAILURES = 3
 HEARTBEAT_TIMEOUT_SECONDS = 120.0
 GENESIS = "0" * 64
 
-State = Literal["planned", "running", "finished", "diverged", "failed"]
+State = Literal["planned", "running", "finished", "diverged", "failed", "killed"]
 Stage = Literal["probe", "sweep", "hold-out"]
+ENDED: tuple[State, ...] = ("finished", "diverged", "failed", "killed")
+"""What nobody trains unless somebody asks for it again."""
 
 
 class PlannedRun(Record):
@@ -72,11 +78,8 @@ class PlannedRun(Record):
         return self
 
 
-class RunRow(NamedTuple):
-    """One run as it stands, with its place in the study that asked."""
-
+class _RunColumns(NamedTuple):
     key: str
-    spec: RunSpec
     stage: Stage
     label: str
     budget_flops: float | None
@@ -88,10 +91,30 @@ class RunRow(NamedTuple):
     step: int
     tokens_per_second: float | None
     loss: float | None
-    result: dict[str, Any] | None
     error: str | None
     started_at: float | None
     ended_at: float | None
+    spec_json: str
+    result_json: str | None
+
+
+class RunRow(_RunColumns):
+    """One run as it stands, with its place in the study that asked; what is long in it is read when it is looked at."""
+
+    @cached_property
+    def spec(self) -> RunSpec:
+        return RunSpec.model_validate_json(self.spec_json)
+
+    @cached_property
+    def result(self) -> dict[str, Any] | None:
+        return None if self.result_json is None else json.loads(self.result_json)
+
+    @property
+    def share(self) -> float:
+        """How much of the run is done."""
+        if self.state in ("finished", "diverged"):
+            return 1.0
+        return self.step / self.spec.steps if self.step else 0.0
 
 
 class Ledger:
@@ -116,6 +139,10 @@ class Ledger:
 
     def close(self) -> None:
         self._engine.dispose()
+
+    def transaction(self) -> AbstractContextManager[sa.Connection]:
+        """For tools that read and change several rows at once: all or nothing, and nobody else writes meanwhile."""
+        return self._engine.begin()
 
     @contextmanager
     def _read(self) -> Any:
@@ -180,8 +207,10 @@ class Ledger:
 
     def runs(self, study: str, stage: Stage | None = None) -> list[RunRow]:
         """The study's runs, the cheapest first."""
+        named = [(RUNS if name in RUNS.c else MEMBERS).c[name] for name in _RunColumns._fields[:-2]]
+        texts = [sa.cast(RUNS.c.spec, sa.Text), sa.cast(RUNS.c.result, sa.Text)]
         query = (
-            sa.select(RUNS, MEMBERS.c.stage, MEMBERS.c.label, MEMBERS.c.budget_flops)
+            sa.select(*named, *texts)
             .join(MEMBERS, MEMBERS.c.run_key == RUNS.c.key)
             .where(MEMBERS.c.study == study)
             .order_by(RUNS.c.flops, RUNS.c.key)
@@ -189,28 +218,7 @@ class Ledger:
         if stage:
             query = query.where(MEMBERS.c.stage == stage)
         with self._read() as db:
-            return [
-                RunRow(
-                    row.key,
-                    RunSpec.model_validate(row.spec),
-                    row.stage,
-                    row.label,
-                    row.budget_flops,
-                    row.flops,
-                    row.carrier,
-                    row.own_flops,
-                    row.state,
-                    row.failures,
-                    row.step,
-                    row.tokens_per_second,
-                    row.loss,
-                    row.result,
-                    row.error,
-                    row.started_at,
-                    row.ended_at,
-                )
-                for row in db.execute(query)
-            ]
+            return [RunRow._make(row) for row in db.execute(query)]
 
     def lease(self, study: str, stage: Stage, owner: Owner) -> RunSpec | None:
         """Take the longest run of the stage that can start for ``owner``, or None; no two callers get the same run."""
@@ -319,8 +327,11 @@ class Ledger:
         )
 
     def release(self, key: str, owner: Owner) -> bool:
-        """Give an interrupted run back; no fault is counted against it."""
-        return self._owned(key, owner, state="planned", owner=None)
+        """Give an interrupted run back; no fault is counted against it. A killed one is let go of and stays killed."""
+        with self._engine.begin() as db:
+            killed = (RUNS.c.key == key, RUNS.c.owner == str(owner), RUNS.c.state == "killed")
+            db.execute(sa.update(RUNS).where(*killed).values(owner=None))
+            return db.execute(_while_owned(key, owner).values(state="planned", owner=None)).rowcount == 1
 
     def fail(self, key: str, owner: Owner, error: str) -> bool:
         """Count a failure; the run is planned again until it has failed ``MAX_FAILURES`` times."""
@@ -354,19 +365,6 @@ class Ledger:
             if (owner.is_dead() or silent) and self.release(row.key, owner):
                 reaped.append(row.key)
         return reaped
-
-    def retry_failed(self, study: str) -> list[str]:
-        """Plan the study's failed runs again with a clean record; returns their keys."""
-        members = sa.select(MEMBERS.c.run_key).where(MEMBERS.c.study == study)
-        with self._engine.begin() as db:
-            return list(
-                db.scalars(
-                    sa.update(RUNS)
-                    .where(RUNS.c.key.in_(members), RUNS.c.state == "failed")
-                    .values(state="planned", failures=0)
-                    .returning(RUNS.c.key)
-                )
-            )
 
     # Curves
 

@@ -7,6 +7,7 @@ at the next step's boundary, gives its run back and ends with 0.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import ctypes
 import os
 import signal
@@ -21,6 +22,7 @@ from pathlib import Path
 from sweeps.ledger import Ledger, Stage
 from sweeps.owner import Owner
 from sweeps.plan import Plan
+from sweeps.standing import FAILURE_LOG
 from sweeps.workspace import Workspace
 from trainer.data.shards import Corpus
 from trainer.loop.together import can_train_together, train_together
@@ -134,6 +136,7 @@ def work(workspace: Workspace, study: str, stage: Stage, stopping: threading.Eve
         except Exception as error:
             traceback.print_exc()
             for each in group:
+                _keep_traceback(workspace.run_folder(each.key))
                 ledger.fail(each.key, owner, f"{type(error).__name__}: {error}")
             continue
         for each, tracker, result in zip(group, trackers, results, strict=True):
@@ -143,6 +146,12 @@ def work(workspace: Workspace, study: str, stage: Stage, stopping: threading.Eve
             else:
                 ledger.finish(each.key, owner, result.status, result.model_dump(mode="json"))
     ledger.close()
+
+
+def _keep_traceback(folder: Path) -> None:
+    """Beside the run's checkpoints, where `scaling status` finds it: the worker's own log goes with the worker."""
+    with contextlib.suppress(OSError), (folder / FAILURE_LOG).open("a", encoding="utf-8") as log:
+        log.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')}\n{traceback.format_exc()}\n")
 
 
 def _end_with_parent(parent: int, stopping: threading.Event) -> None:

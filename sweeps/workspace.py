@@ -53,8 +53,12 @@ class Workspace:
         """Runs of their own, which no study planned."""
         return self.root / "trained"
 
+    @property
+    def runs(self) -> Path:
+        return self.root / "runs"
+
     def run_folder(self, key: str) -> Path:
-        return self.root / "runs" / key[:16]
+        return self.runs / key[:16]
 
     def study_folder(self, name: str) -> Path:
         return self.root / "studies" / name

@@ -23,7 +23,7 @@ __all__ = ["StudyDisplay"]
 
 LINE_EVERY_SECONDS = 10.0
 SPARKS = "▁▂▃▄▅▆▇█"
-ENDED = ("finished", "diverged", "failed")
+ENDED = ("finished", "diverged", "failed", "killed")
 
 
 class StudyDisplay:

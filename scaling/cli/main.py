@@ -16,14 +16,17 @@ import typer
 
 from scaling.cli import (
     allocate,
+    cancel,
     compare,
     export,
     fit,
+    gc,
     generate,
     plan,
     predict,
     recommend,
     report,
+    retry,
     run,
     status,
     study,
@@ -48,6 +51,9 @@ app.command("plan")(plan.plan)
 app.command("run")(run.run)
 app.command("sweep")(sweep.sweep)
 app.command("status")(status.status)
+app.command("retry")(retry.retry)
+app.command("cancel")(cancel.cancel)
+app.command("gc")(gc.gc)
 app.command("fit")(fit.fit)
 app.command("predict")(predict.predict)
 app.command("allocate")(allocate.allocate)

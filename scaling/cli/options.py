@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-__all__ = ["JsonFlag", "StudyFile", "WorkspaceOption", "print_json"]
+__all__ = ["JsonFlag", "RunNames", "StudyFile", "WorkspaceOption", "print_json"]
 
 WorkspaceOption = Annotated[
     Path,
@@ -25,6 +25,9 @@ JsonFlag = Annotated[
     bool, typer.Option("--json", help="One JSON object on standard output; progress on standard error.")
 ]
 StudyFile = Annotated[Path, typer.Argument(metavar="STUDY", help="The study file, as `scaling study new` writes it.")]
+RunNames = Annotated[
+    list[str] | None, typer.Argument(metavar="[RUN]...", help="Runs by the beginning of their key, or their label.")
+]
 
 
 def print_json(value: Any) -> None:

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from scaling.quantity import format_count, format_duration, format_flops, format_usd
 
@@ -15,7 +14,6 @@ if TYPE_CHECKING:
     from scaling.record import Interval
     from scaling.shape import ModelShape
     from sweeps.conduct import StudyResult
-    from sweeps.ledger import RunRow
     from sweeps.plan import Plan
     from sweeps.study import Study
     from trainer.loop.result import RunResult
@@ -30,8 +28,6 @@ __all__ = [
     "result_page",
     "run_page",
     "run_table",
-    "status_page",
-    "status_record",
 ]
 
 
@@ -219,42 +215,6 @@ def _note(plan: Plan, at: int) -> str:
 def _span(bounds: tuple[float, float]) -> str:
     low, high = bounds
     return format_count(low) if low == high else f"{format_count(low)} to {format_count(high)}"
-
-
-def status_record(study: str, rows: Sequence[RunRow]) -> dict[str, Any]:
-    return {
-        "study": study,
-        "states": dict(Counter(row.state for row in rows)),
-        "runs": [
-            {
-                "run_key": row.key,
-                "stage": row.stage,
-                "label": row.label,
-                "state": row.state,
-                "step": row.step,
-                "steps": row.spec.steps,
-                "loss": row.loss,
-                "tokens_per_second": row.tokens_per_second,
-                "flops": row.flops,
-                "failures": row.failures,
-                "error": row.error,
-            }
-            for row in rows
-        ],
-    }
-
-
-def status_page(study: str, rows: Sequence[RunRow]) -> str:
-    counts = Counter(row.state for row in rows)
-    lines = [f"{study}: " + (", ".join(f"{count} {state}" for state, count in counts.items()) or "nothing planned yet")]
-    for row in rows:
-        loss = f"loss {row.loss:.4f}" if row.loss is not None else ""
-        lines.append(
-            f"  {row.key[:8]} {row.stage:<8} {row.label:<38} {row.state:<9} {row.step / row.spec.steps:>4.0%}  {loss}"
-        )
-        if row.error:
-            lines.append(f"           {row.failures} failures, the last: {row.error}")
-    return "\n".join(lines)
 
 
 def forecast_page(forecast: Forecast) -> str:

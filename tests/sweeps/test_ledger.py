@@ -16,6 +16,7 @@ from scaling.forecast import Forecast, Outcome
 from scaling.record import Interval
 from scaling.run_spec import OptimizerSpec, RunSpec, ScheduleSpec
 from sweeps.ledger import MAX_FAILURES, Ledger, PlannedRun
+from sweeps.ledger_control import retry
 from sweeps.owner import Owner
 
 
@@ -130,7 +131,7 @@ def test_failures_are_bounded_and_then_final_until_retried(ledger: Ledger) -> No
     assert ledger.lease("s", "sweep", me) is None
     (row,) = ledger.runs("s")
     assert (row.state, row.error) == ("failed", "poison")
-    assert ledger.retry_failed("s") == [row.key]
+    assert retry(ledger, "s") == ([row.key], [])
     assert ledger.lease("s", "sweep", me) is not None
 
 
