@@ -23,10 +23,12 @@ from scaling.prediction import predict, score
 from scaling.quantity import format_count
 from scaling.recommend import StudyContext, recommend
 from scaling.recommendation import Recommendation
+from scaling.shape import ModelShape
 from sweeps.budget import Budget, Cost, largest_within
 from sweeps.engine import run_stage
 from sweeps.executors.local import LocalExecutor, usable_cores
-from sweeps.layout import check_given, is_given, lay_out
+from sweeps.expectation import expectation
+from sweeps.layout import check_given, family_of_study, is_given, lay_out
 from sweeps.ledger import ENDED, Ledger, PlannedRun, RunRow, Stage
 from sweeps.observations import curves, observations
 from sweeps.plan import Plan, cost_of, jobs_of, make_plan, run_spec, trunks_of
@@ -161,20 +163,30 @@ class Conductor:
         )  # fmt: skip
         numerics = calibration.choose(seconds)
 
+        def takes(shape: ModelShape, tokens: int) -> float:
+            return calibration.seconds(shape, tokens, numerics)
+
+        def again(flops: float) -> Design:
+            return lay_out(study, flops, takes)
+
         def cost(design: Design) -> Cost:
-            jobs = jobs_of(
-                design.points,
-                study.hyperparameters.cooldown,
-                lambda shape, tokens: calibration.seconds(shape, tokens, numerics),
-            )
+            jobs = jobs_of(design.points, study.hyperparameters.cooldown, takes)
             return cost_of(design.flops, jobs, self.workers, numerics, study.execute.usd_per_hour)
 
         if is_given(study):
             design = nominal
             check_given(design, cost(design).of(budget), budget)
         else:
-            design = largest_within(budget, lambda flops: lay_out(study, flops), cost, nominal.flops)
-        return make_plan(study, corpus, workers=self.workers, design=design, calibration=calibration, numerics=numerics)
+            design = largest_within(budget, again, cost, nominal.flops)
+        return make_plan(
+            study,
+            corpus,
+            workers=self.workers,
+            design=design,
+            calibration=calibration,
+            numerics=numerics,
+            expected=expectation(study, design, family_of_study(study), None if is_given(study) else again),
+        )
 
     def _nominal_seconds(self, budget: Budget) -> float:
         """What a budget in another unit than FLOPs is about, in seconds of the whole machine."""

@@ -22,10 +22,12 @@ Sizes = tuple[Annotated[float, Field(gt=0)], ...]
 
 
 class _Any(Record):
-    """What every kind of design has: a hold-out run, forecast before it is trained."""
+    """What every kind of design has: a hold-out run of at least 4 times the largest, forecast before it is trained."""
 
     hold_out: float = Field(default=4.2, ge=4, le=1000)
     replicates: int = Field(default=2, ge=1, le=10)
+    noise: float = Field(default=0.004, gt=0, lt=0.2)
+    """SD of log loss from one seed to another that is planned with."""
 
 
 class InformationDesign(_Any):
@@ -33,10 +35,14 @@ class InformationDesign(_Any):
 
     kind: Literal["information"] = "information"
     branches: bool = True
-    most_runs: int = Field(default=36, ge=8, le=1000)
-    smallest_params: float | None = Field(default=None, gt=0)
+    most_runs: int = Field(default=32, ge=8, le=1000)
+    largest_share: float = Field(default=0.12, gt=0, lt=1)
+    """Of the budget, what one run may cost: the hold-out costs a multiple of that."""
+    smallest_share: float = Field(default=2e-3, gt=0, lt=1)
+    """Of the budget, what one run costs at least: far below the larger ones, runs follow no law with them."""
+    fewest_steps: int = Field(default=200, ge=25)
+    smallest_params: float = Field(default=0.0, ge=0)
     minutes_per_run: float | None = Field(default=None, gt=0)
-    rounds: int = Field(default=1, ge=1, le=5)
 
 
 class IsoflopSettings(_Any):
@@ -85,10 +91,10 @@ class CsvDesign(_Any):
 
 
 def _named_kind(data: Any) -> Any:
-    """A design without a kind has iso-FLOP lines; a word is a kind with all its defaults."""
+    """A design without a kind is one by information; a word is a kind with all its defaults."""
     if isinstance(data, str):
         return {"kind": data}
-    return {"kind": "isoflop"} | data if isinstance(data, dict) else data
+    return {"kind": "information"} | data if isinstance(data, dict) else data
 
 
 _Kinds = InformationDesign | IsoflopSettings | RatioDesign | GridDesign | CurvesDesign | CsvDesign

@@ -2,15 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from scaling.design.design import Design
 from scaling.design.family import Family
 from scaling.design.grids import csv_design, curves_design, grid_design, ratio_design
+from scaling.design.information import Limits, information_design
 from scaling.design.isoflop import budgets_for, isoflop_design
 from scaling.errors import UserError
+from scaling.shape import ModelShape
 from sweeps.budget import Budget
-from sweeps.design_settings import CsvDesign, CurvesDesign, GridDesign, IsoflopSettings, RatioDesign
+from sweeps.design_settings import (
+    CsvDesign,
+    CurvesDesign,
+    GridDesign,
+    InformationDesign,
+    IsoflopSettings,
+    RatioDesign,
+)
+from sweeps.expectation import planning_prior, planning_target
 from sweeps.study import Study
 
 __all__ = ["check_given", "family_of_study", "is_given", "lay_out"]
@@ -32,10 +44,34 @@ def is_given(study: Study) -> bool:
     return isinstance(study.design, GridDesign | CsvDesign)
 
 
-def lay_out(study: Study, total_flops: float) -> Design:
-    """The study's runs for ``total_flops`` together; a grid and a table are what they are."""
+def lay_out(study: Study, total_flops: float, seconds: Callable[[ModelShape, int], float] | None = None) -> Design:
+    """The study's runs for ``total_flops`` together; a grid and a table are what they are.
+
+    seconds: what a run takes here, for designs that may hold none that takes too long.
+    """
     wanted, family = study.design, family_of_study(study)
     match wanted:
+        case InformationDesign():
+            most = wanted.minutes_per_run
+            within = None
+            if most is not None and seconds is not None:
+                within = partial(_within_minutes, seconds, most)
+            return information_design(
+                family,
+                total_flops,
+                target_flops=planning_target(study, total_flops),
+                prior=planning_prior(total_flops),
+                noise=wanted.noise,
+                cooldown=study.hyperparameters.cooldown if wanted.branches else None,
+                limits=Limits(
+                    most_runs=wanted.most_runs,
+                    largest_share=wanted.largest_share,
+                    smallest_share=wanted.smallest_share,
+                    smallest_params=wanted.smallest_params,
+                    fewest_steps=wanted.fewest_steps,
+                    admissible=within,
+                ),
+            )
         case IsoflopSettings():
             return isoflop_design(
                 family,
@@ -66,7 +102,10 @@ def lay_out(study: Study, total_flops: float) -> Design:
             )
         case CsvDesign():
             return csv_design(family, Path(wanted.file))
-    raise UserError(f"design.kind is {wanted.kind!r}: it can't be laid out yet; choose isoflop")
+
+
+def _within_minutes(seconds: Callable[[ModelShape, int], float], most: float, shape: ModelShape, tokens: int) -> bool:
+    return seconds(shape, tokens) <= 60 * most
 
 
 def check_given(design: Design, cost_in_unit: float, budget: Budget) -> None:

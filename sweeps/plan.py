@@ -20,6 +20,7 @@ from scaling.record import Record
 from scaling.run_spec import OptimizerSpec, Parametrisation, RunSpec, ScheduleSpec
 from scaling.shape import ModelShape
 from sweeps.budget import Cost
+from sweeps.expectation import Expectation
 from sweeps.makespan import Job, makespan_seconds
 from sweeps.study import Study
 from trainer.data.shards import Corpus
@@ -105,6 +106,7 @@ class Plan(Record):
     replicates: int
     parametrisation: Parametrisation = Parametrisation()
     usd_per_hour: float | None = None
+    expected: Expectation | None = None
 
     @property
     def sweep_flops(self) -> float:
@@ -190,7 +192,14 @@ def cost_of(
 
 
 def make_plan(
-    study: Study, corpus: Corpus, *, workers: int, design: Design, calibration: Calibration, numerics: Numerics
+    study: Study,
+    corpus: Corpus,
+    *,
+    workers: int,
+    design: Design,
+    calibration: Calibration,
+    numerics: Numerics,
+    expected: Expectation | None = None,
 ) -> Plan:
     """The plan for a design that has been calibrated."""
     manifest = corpus.manifest
@@ -233,6 +242,7 @@ def make_plan(
         replicates=study.design.replicates,
         parametrisation=study.hyperparameters.parametrisation.of(probe[0].shape if probe else None),
         usd_per_hour=study.execute.usd_per_hour,
+        expected=expected,
     )
 
 

@@ -17,7 +17,7 @@ from scaling.record import Record
 from scaling.run_spec import Parametrisation
 from scaling.shape import ModelShape
 from sweeps.budget import Budget
-from sweeps.design_settings import DesignSettings, IsoflopSettings
+from sweeps.design_settings import DesignSettings, InformationDesign
 from trainer.data.corpus_settings import CorpusSettings
 from trainer.settings_file import SettingsFile, read_settings
 
@@ -122,7 +122,7 @@ class Study(Record):
     corpus: CorpusSettings = CorpusSettings()
     model: ModelSettings = ModelSettings()
     budget: Budget
-    design: DesignSettings = IsoflopSettings()
+    design: DesignSettings = InformationDesign()
     hyperparameters: Hyperparameters = Hyperparameters()
     seed: int = Field(default=0, ge=0)
     execute: Execute = Execute()

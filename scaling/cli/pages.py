@@ -10,6 +10,7 @@ from scaling.quantity import format_count, format_duration, format_flops, format
 
 if TYPE_CHECKING:
     from analysis.study_view import PlanRow
+    from scaling.design.expected import ExpectedInterval
     from scaling.forecast import Forecast
     from scaling.record import Interval
     from scaling.shape import ModelShape
@@ -163,12 +164,37 @@ def plan_page(plan: Plan) -> str:
         f"{row.minutes:>8.1f}   {row.why}"
         for row in plan_rows(plan)
     ]
+    lines += expected_lines(plan)
     if plan.hold_out.point.tokens > plan.corpus.train_tokens:
         lines.append(
             f"! the hold-out sees {plan.hold_out.point.tokens / plan.corpus.train_tokens:.1f} epochs of the "
             "corpus: repeated tokens teach less than new ones"
         )
     return "\n".join(lines)
+
+
+def expected_lines(plan: Plan) -> list[str]:
+    """The interval that the design will buy at the target, and what others would."""
+    told = plan.expected
+    if told is None:
+        return []
+    target = f"at {format_flops(told.target_flops)}"
+    if told.target_flops < told.asked_flops:
+        times = f"{told.target_flops / plan.sweep_flops:.0f} times the sweep"
+        target += f", {times} (no design narrows the answer at {format_flops(told.asked_flops)})"
+    rows: list[tuple[str, ExpectedInterval | None, str | None]] = [("this plan", told.planned, None)]
+    rows += [(other.name, other.expected, other.reason) for other in told.alternatives]
+    wide = max(len(name) for name, *_ in rows)
+    lines = ["", f"expected {target} ({told.planned.level:.0%} intervals, law and drift / law alone):"]
+    for name, expected, reason in rows:
+        if expected is None:
+            lines.append(f"  {name:<{wide}}  not possible: {reason}")
+            continue
+        lines.append(
+            f"  {name:<{wide}}  loss ± {expected.loss:.1%} / {expected.loss_if_law_holds:.1%}   optimal N within a "
+            f"factor {expected.params:.2f} / {expected.params_if_law_holds:.2f}   ({expected.runs} runs)"
+        )
+    return lines
 
 
 def _priced(plan: Plan) -> str:
@@ -208,7 +234,7 @@ def _note(plan: Plan, at: int) -> str:
     elif any(other.carrier == at for other in plan.sweep):
         notes.append("trunk")
     if planned.point.replicate:
-        notes.append(f"replicate {planned.point.replicate}")
+        notes.append(f"seed + {planned.point.replicate}")
     return ", ".join(notes)
 
 
