@@ -41,6 +41,10 @@ class Budget(Record):
     def amount(self) -> float:
         return float(getattr(self, self.unit))
 
+    def share(self, rounds: int) -> Budget:
+        """What one of ``rounds`` may cost."""
+        return Budget.model_validate({self.unit: self.amount / rounds})
+
 
 class Cost(Record):
     """What a design takes: exact FLOPs, seconds of the longest-first schedule on its workers, and seconds of all

@@ -14,6 +14,7 @@ import pandas as pd
 import yaml
 
 from scaling.design.design import Design, DesignPoint
+from scaling.design.law_prior import LawPrior
 from scaling.errors import UserError
 from scaling.fit import Fit
 from scaling.fits.together import fit_table
@@ -28,10 +29,10 @@ from sweeps.budget import Budget, Cost, largest_within
 from sweeps.engine import run_stage
 from sweeps.executors.local import LocalExecutor, usable_cores
 from sweeps.expectation import expectation
-from sweeps.layout import check_given, family_of_study, is_given, lay_out
+from sweeps.layout import check_given, family_of_study, is_given, lay_out, rounds_of
 from sweeps.ledger import ENDED, Ledger, PlannedRun, RunRow, Stage
 from sweeps.observations import curves, observations
-from sweeps.plan import Plan, cost_of, jobs_of, make_plan, run_spec, trunks_of
+from sweeps.plan import Plan, another_round, cost_of, jobs_of, make_plan, run_spec, trunks_of
 from sweeps.probe import probe_result, probe_runs
 from sweeps.study import Study
 from sweeps.workspace import Workspace, cache_folder
@@ -43,6 +44,8 @@ from trainer.whole_file import write_whole
 __all__ = ["Conductor", "Progress", "StudyResult"]
 
 
+ROUND_BOOTSTRAP = 400
+"""Draws of the law between rounds: a dozen of them are planned with."""
 NOMINAL_FLOPS_PER_SECOND = 4e10
 """What a core of 2020s CPUs does on shapes of 1e5 parameters; only to guess what is worth calibrating."""
 
@@ -155,7 +158,7 @@ class Conductor:
         # The shapes to calibrate follow from the budget, and a budget in time from the calibration: the ladder of a
         # nominal design is close enough to measure, since speeds are interpolated between shapes.
         guess = budget.flops or NOMINAL_FLOPS_PER_SECOND * self._nominal_seconds(budget) * self.workers
-        nominal = lay_out(study, guess)
+        nominal = lay_out(study, guess / rounds_of(study))
         seconds = nominal.flops / NOMINAL_FLOPS_PER_SECOND
         calibration = calibrate(
             nominal.shapes, sequences, cache=cache_folder() / "calibration.json", progress=self.progress.step,
@@ -177,7 +180,7 @@ class Conductor:
             design = nominal
             check_given(design, cost(design).of(budget), budget)
         else:
-            design = largest_within(budget, again, cost, nominal.flops)
+            design = largest_within(budget.share(rounds_of(study)), again, cost, nominal.flops)
         return make_plan(
             study,
             corpus,
@@ -196,11 +199,42 @@ class Conductor:
     # Runs
 
     def sweep(self, plan: Plan) -> LearningRateLaw:
-        """Probe the learning rates, then train the design's runs; what is trained already is left alone."""
+        """Probe the learning rates, then train the design's runs, round by round; what is trained already is left
+        alone. After a study of several rounds its plan holds more runs than ``plan``: ask for it again."""
         rates = self.learning_rates(plan)
-        self.ledger.add(self.study.name, self.sweep_runs(plan, rates))
-        self._train(plan, "sweep")
-        return rates
+        while True:
+            self.ledger.add(self.study.name, self.sweep_runs(plan, rates))
+            self._train(plan, "sweep")
+            if plan.rounds >= rounds_of(self.study):
+                return rates
+            plan = self._next_round(plan)
+
+    def _next_round(self, plan: Plan) -> Plan:
+        """The plan with another round, laid out by what the runs so far say of the law, and frozen as it is."""
+        table = observations(self.ledger, self.study.name, plan)
+        self.progress.step(f"laying out round {plan.rounds + 1} of {rounds_of(self.study)}")
+        fit = fit_table(
+            table[table["role"] == "fit"],
+            params_convention="total",
+            flops_convention="exact",
+            methods=("parametric",),
+            bootstrap=ROUND_BOOTSTRAP,
+        )
+        known = fit.parametric.status == "ok"
+        if not known:
+            self.progress.say(f"round {plan.rounds + 1} is laid out as the first was: {fit.parametric.reason}")
+        design = lay_out(
+            self.study,
+            plan.sweep_flops / plan.rounds,
+            lambda shape, tokens: plan.calibration.seconds(shape, tokens, plan.numerics),
+            trained=[planned.point for planned in plan.sweep],
+            prior=LawPrior.of_fit(fit) if known else None,
+        )
+        grown = another_round(plan, self.study, design)
+        self.ledger.freeze(self.study.name, self.study.settings_that_plan(), grown.model_dump(mode="json"))
+        self._write("plan.json", grown.model_dump_json(indent=2))
+        self.progress.planned(grown)
+        return grown
 
     def sweep_runs(self, plan: Plan, rates: LearningRateLaw) -> list[PlannedRun]:
         """The design's runs in its order; branches name the run that carries their trunk."""
@@ -361,6 +395,7 @@ class Conductor:
     def result(self, plan: Plan) -> StudyResult:
         """Everything, from the first stage to the last; what is done already is only read."""
         rates = self.sweep(plan)
+        plan = self._frozen_plan()
         fit = self.fit(plan)
         forecast, outcome = self.hold_out(plan, fit, rates)
         recommendation = None

@@ -43,6 +43,8 @@ class InformationDesign(_Any):
     fewest_steps: int = Field(default=200, ge=25)
     smallest_params: float = Field(default=0.0, ge=0)
     minutes_per_run: float | None = Field(default=None, gt=0)
+    rounds: int = Field(default=1, ge=1, le=5)
+    """The budget is spent in so many equal parts, each laid out by what those before have shown."""
 
 
 class IsoflopSettings(_Any):

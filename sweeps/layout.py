@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
-from scaling.design.design import Design
+from scaling.design.design import Design, DesignPoint
 from scaling.design.family import Family
 from scaling.design.grids import csv_design, curves_design, grid_design, ratio_design
 from scaling.design.information import Limits, information_design
 from scaling.design.isoflop import budgets_for, isoflop_design
+from scaling.design.law_prior import LawPrior
 from scaling.errors import UserError
 from scaling.shape import ModelShape
 from sweeps.budget import Budget
@@ -25,7 +26,7 @@ from sweeps.design_settings import (
 from sweeps.expectation import planning_prior, planning_target
 from sweeps.study import Study
 
-__all__ = ["check_given", "family_of_study", "is_given", "lay_out"]
+__all__ = ["check_given", "family_of_study", "is_given", "lay_out", "rounds_of"]
 
 
 def family_of_study(study: Study) -> Family:
@@ -39,15 +40,27 @@ def family_of_study(study: Study) -> Family:
     )
 
 
+def rounds_of(study: Study) -> int:
+    return study.design.rounds if isinstance(study.design, InformationDesign) else 1
+
+
 def is_given(study: Study) -> bool:
     """Whether the runs stand in the study as they are, so that the budget only says what they may cost."""
     return isinstance(study.design, GridDesign | CsvDesign)
 
 
-def lay_out(study: Study, total_flops: float, seconds: Callable[[ModelShape, int], float] | None = None) -> Design:
+def lay_out(
+    study: Study,
+    total_flops: float,
+    seconds: Callable[[ModelShape, int], float] | None = None,
+    *,
+    trained: Sequence[DesignPoint] = (),
+    prior: LawPrior | None = None,
+) -> Design:
     """The study's runs for ``total_flops`` together; a grid and a table are what they are.
 
-    seconds: what a run takes here, for designs that may hold none that takes too long.
+    seconds: what a run takes here, for designs that may hold none that takes too long. trained, prior: the runs of the
+    rounds before, and what they say of the law, for a design by information.
     """
     wanted, family = study.design, family_of_study(study)
     match wanted:
@@ -59,8 +72,8 @@ def lay_out(study: Study, total_flops: float, seconds: Callable[[ModelShape, int
             return information_design(
                 family,
                 total_flops,
-                target_flops=planning_target(study, total_flops),
-                prior=planning_prior(total_flops),
+                target_flops=planning_target(study, total_flops * wanted.rounds),
+                prior=prior or planning_prior(total_flops * wanted.rounds),
                 noise=wanted.noise,
                 cooldown=study.hyperparameters.cooldown if wanted.branches else None,
                 limits=Limits(
@@ -71,6 +84,8 @@ def lay_out(study: Study, total_flops: float, seconds: Callable[[ModelShape, int
                     fewest_steps=wanted.fewest_steps,
                     admissible=within,
                 ),
+                # A new branch of an old trunk would have another warm-up, and its checkpoint may be gone.
+                trained=[point.model_copy(update={"branched": False}) for point in trained],
             )
         case IsoflopSettings():
             return isoflop_design(

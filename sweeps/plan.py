@@ -12,6 +12,7 @@ from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 import numpy as np
+from pydantic import Field
 
 from scaling.architectures import total_params
 from scaling.design.design import Design, DesignKind, DesignPoint
@@ -33,6 +34,7 @@ __all__ = [
     "PlannedCorpus",
     "PlannedPoint",
     "ProbePoint",
+    "another_round",
     "cost_of",
     "jobs_of",
     "make_plan",
@@ -107,6 +109,7 @@ class Plan(Record):
     parametrisation: Parametrisation = Parametrisation()
     usd_per_hour: float | None = None
     expected: Expectation | None = None
+    rounds: int = Field(default=1, description="laid out so far")
 
     @property
     def sweep_flops(self) -> float:
@@ -191,6 +194,29 @@ def cost_of(
     )
 
 
+def _planned(
+    study: Study, points: Sequence[DesignPoint], calibration: Calibration, numerics: Numerics
+) -> tuple[PlannedPoint, ...]:
+    def seconds(shape: ModelShape, tokens: int) -> float:
+        return calibration.seconds(shape, tokens, numerics)
+
+    memory = _memory_by_shape(study, [point.shape for point in points], numerics)
+    jobs = jobs_of(points, study.hyperparameters.cooldown, seconds)
+    return tuple(
+        PlannedPoint(point=point, memory_bytes=memory[point.shape], **job._asdict())
+        for point, job in zip(points, jobs, strict=True)
+    )
+
+
+def another_round(plan: Plan, study: Study, design: Design) -> Plan:
+    """The plan with the runs of another round behind those it has, which stay what they are."""
+    points = (*(planned.point for planned in plan.sweep), *design.points)
+    hold_out = hold_out_point(design.model_copy(update={"points": points}), study.design.hold_out)
+    sweep = _planned(study, points, plan.calibration, plan.numerics)
+    (held,) = _planned(study, [hold_out], plan.calibration, plan.numerics)
+    return plan.model_copy(update={"sweep": sweep, "hold_out": held, "rounds": plan.rounds + 1})
+
+
 def make_plan(
     study: Study,
     corpus: Corpus,
@@ -208,13 +234,8 @@ def make_plan(
     def seconds(shape: ModelShape, tokens: int) -> float:
         return calibration.seconds(shape, tokens, numerics)
 
-    memory = _memory_by_shape(study, (*design.shapes, hold_out.shape), numerics)
-
-    def planned(point: DesignPoint, job: Job) -> PlannedPoint:
-        return PlannedPoint(point=point, memory_bytes=memory[point.shape], **job._asdict())
-
     probe = tuple(_probe(study, design, seconds))
-    jobs = jobs_of(design.points, study.hyperparameters.cooldown, seconds)
+    (held,) = _planned(study, [hold_out], calibration, numerics)
     return Plan(
         study=study.name,
         workers=workers,
@@ -237,8 +258,8 @@ def make_plan(
         ),
         probe=probe,
         design=design.kind,
-        sweep=tuple(planned(point, job) for point, job in zip(design.points, jobs, strict=True)),
-        hold_out=planned(hold_out, Job(seconds(hold_out.shape, hold_out.tokens))),
+        sweep=_planned(study, design.points, calibration, numerics),
+        hold_out=held,
         replicates=study.design.replicates,
         parametrisation=study.hyperparameters.parametrisation.of(probe[0].shape if probe else None),
         usd_per_hour=study.execute.usd_per_hour,
