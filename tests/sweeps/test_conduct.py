@@ -32,7 +32,14 @@ def module_study(tiny_text: Path) -> Study:
             "corpus": {"source": str(tiny_text), "vocabulary": 300, "held_out": 0.2},
             "model": {"context": 32},
             "budget": {"flops": 6e10},
-            "design": {"budgets": 3, "ratio": 1.3, "sizes": 4, "size_step": 1.5, "tokens_per_param": 2},
+            "design": {
+                "kind": "isoflop",
+                "budgets": 3,
+                "ratio": 1.3,
+                "sizes": 4,
+                "size_step": 1.5,
+                "tokens_per_param": 2,
+            },
             "hyperparameters": {"learning_rate": 0.01, "global_batch_tokens": 128},
             "track": {"mlflow": None},
         }
@@ -100,6 +107,32 @@ def test_a_study_of_curves_trains_one_trunk_a_size_and_its_branches_cost_their_c
     assert {row.spec.trunk_key for row in branches} == {rows[row.carrier].spec.trunk_key for row in branches}
     assert result.observations["trunk_key"].nunique() == 3 + 2
     assert result.fit.observations.used == 12
+
+
+@pytest.mark.slow
+def test_a_study_in_rounds_lays_each_out_by_those_before_and_is_the_same_when_started_again(
+    module_study: Study, tmp_path: Path, silent: Any
+) -> None:
+    settings = module_study.model_dump(mode="json") | {
+        "name": "rounds",
+        "budget": {"flops": 1.2e11},
+        "design": {"kind": "information", "rounds": 2, "most_runs": 14, "smallest_share": 1e-2, "fewest_steps": 50},
+    }
+    conductor = Conductor(Study.model_validate(settings), Workspace(tmp_path), silent)
+    plan = conductor.plan()
+    assert plan.rounds == 1 and plan.sweep_flops <= 0.6e11
+    result = conductor.result(plan)
+    grown = result.plan
+    assert grown.rounds == 2 and grown.sweep_flops <= 1.2e11
+    assert grown.sweep[: len(plan.sweep)] == plan.sweep
+    assert len(grown.sweep) > len(plan.sweep)
+    assert grown.hold_out.point.flops >= 4 * max(planned.point.flops for planned in grown.sweep)
+    rows = conductor.ledger.runs("rounds", "sweep")
+    assert {row.state for row in rows} == {"finished"} and len(rows) == len(grown.sweep)
+    assert result.fit.observations.used == len(grown.sweep)
+    again = Conductor(Study.model_validate(settings), Workspace(tmp_path), silent)
+    assert again.plan() == grown
+    assert again.result(grown).fit.key == result.fit.key
 
 
 def test_a_studys_run_is_found_by_key_or_label_and_can_be_used(conducted: tuple[Conductor, StudyResult]) -> None:
