@@ -13,7 +13,15 @@ from scaling.errors import UserError
 from scaling.recommendation import ClusterEstimate
 from scaling.record import Interval, Record
 
-__all__ = ["Accelerator", "accelerator", "achieved_mfu", "cluster_estimate", "cluster_flops", "peak_of_device"]
+__all__ = [
+    "Accelerator",
+    "accelerator",
+    "achieved_mfu",
+    "cluster_estimate",
+    "cluster_flops",
+    "peak_of_device",
+    "price_of_device",
+]
 
 
 class Accelerator(Record):
@@ -73,6 +81,12 @@ def peak_of_device(device_name: str) -> float | None:
     Only whole names count: an "H100 PCIe", or a slice of a card, is slower than what its name begins with.
     """
     known = {name: one.bf16_flops for one in _accelerators().values() for name in one.device_names}
+    return known.get(device_name)
+
+
+def price_of_device(device_name: str) -> float | None:
+    """Typical dollars an hour of the device that its driver calls ``device_name``; None if the table has no such."""
+    known = {name: one.usd_per_hour.estimate for one in _accelerators().values() for name in one.device_names}
     return known.get(device_name)
 
 

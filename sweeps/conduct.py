@@ -19,6 +19,7 @@ from scaling.errors import UserError
 from scaling.fit import Fit
 from scaling.fits.together import fit_table
 from scaling.forecast import Forecast, Outcome
+from scaling.hardware import price_of_device
 from scaling.hyperparameters import LearningRateLaw, fixed_rate
 from scaling.prediction import predict, score
 from scaling.quantity import format_count
@@ -172,9 +173,13 @@ class Conductor:
         def again(flops: float) -> Design:
             return lay_out(study, flops, takes)
 
+        hourly = study.execute.usd_per_hour
+        if hourly is None:
+            hourly = price_of_device(numerics.processor)
+
         def cost(design: Design) -> Cost:
             jobs = jobs_of(design.points, study.hyperparameters.cooldown, takes)
-            return cost_of(design.flops, jobs, self.workers, numerics, study.execute.usd_per_hour)
+            return cost_of(design.flops, jobs, self.workers, numerics, hourly)
 
         if is_given(study):
             design = nominal
@@ -188,6 +193,7 @@ class Conductor:
             design=design,
             calibration=calibration,
             numerics=numerics,
+            usd_per_hour=hourly,
             expected=expectation(study, design, family_of_study(study), None if is_given(study) else again),
         )
 

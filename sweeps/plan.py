@@ -225,6 +225,7 @@ def make_plan(
     design: Design,
     calibration: Calibration,
     numerics: Numerics,
+    usd_per_hour: float | None = None,
     expected: Expectation | None = None,
 ) -> Plan:
     """The plan for a design that has been calibrated."""
@@ -262,7 +263,7 @@ def make_plan(
         hold_out=held,
         replicates=study.design.replicates,
         parametrisation=study.hyperparameters.parametrisation.of(probe[0].shape if probe else None),
-        usd_per_hour=study.execute.usd_per_hour,
+        usd_per_hour=usd_per_hour,
         expected=expected,
     )
 

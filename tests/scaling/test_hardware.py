@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from scaling.errors import UserError
-from scaling.hardware import accelerator, achieved_mfu, cluster_estimate, cluster_flops, peak_of_device
+from scaling.hardware import accelerator, achieved_mfu, cluster_estimate, cluster_flops, peak_of_device, price_of_device
 
 NAMES = ("A100", "H100", "H200", "B200", "GB200", "MI300X", "TPU v5p", "RTX 4090")
 
@@ -100,3 +100,5 @@ def test_a_device_s_peak_is_known_by_its_whole_name() -> None:
     assert peak_of_device("NVIDIA B200") == accelerator("b200").bf16_flops
     for other in ("NVIDIA H100 PCIe", "NVIDIA GH200 480GB", "NVIDIA A100-SXM4-80GB MIG 1g.10gb", "H100", ""):
         assert peak_of_device(other) is None
+        assert price_of_device(other) is None
+    assert price_of_device("NVIDIA B200") == accelerator("b200").usd_per_hour.estimate
