@@ -20,7 +20,7 @@ from __future__ import annotations
 import json
 import socket
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from functools import cached_property
 from typing import Any, Literal, NamedTuple
@@ -145,7 +145,8 @@ class Ledger:
         return self._engine.begin()
 
     @contextmanager
-    def _read(self) -> Any:
+    def reading(self) -> Iterator[sa.Connection]:
+        """For looking; waits for nobody and holds nobody up."""
         with self._engine.connect().execution_options(isolation_level="AUTOCOMMIT") as db:
             yield db
 
@@ -153,7 +154,7 @@ class Ledger:
 
     def plan_of(self, study: str) -> tuple[dict[str, Any], dict[str, Any]] | None:
         """(settings, plan) of the study as frozen, or None."""
-        with self._read() as db:
+        with self.reading() as db:
             row = db.execute(sa.select(STUDIES.c.settings, STUDIES.c.plan).where(STUDIES.c.name == study)).first()
         return (row.settings, row.plan) if row else None
 
@@ -169,7 +170,7 @@ class Ledger:
             )
 
     def study_names(self) -> list[str]:
-        with self._read() as db:
+        with self.reading() as db:
             return list(db.scalars(sa.select(STUDIES.c.name).order_by(STUDIES.c.frozen_at)))
 
     # Runs
@@ -217,7 +218,7 @@ class Ledger:
         )
         if stage:
             query = query.where(MEMBERS.c.stage == stage)
-        with self._read() as db:
+        with self.reading() as db:
             return [RunRow._make(row) for row in db.execute(query)]
 
     def lease(self, study: str, stage: Stage, owner: Owner) -> RunSpec | None:
@@ -243,7 +244,7 @@ class Ledger:
         A run that has failed is taken with others that failed as often, so that an interrupted group is the same again,
         and alone in its last try, so that a run that brings every process down takes no neighbours with it.
         """
-        with self._read() as db:
+        with self.reading() as db:
             failures = db.scalar(sa.select(RUNS.c.failures).where(RUNS.c.key == spec.key))
             if failures is None or failures >= MAX_FAILURES - 1:
                 return []
@@ -265,14 +266,14 @@ class Ledger:
 
     def trunk_of(self, key: str) -> tuple[str | None, list[int]]:
         """(the run's carrier, if any; the steps at which others leave the run)."""
-        with self._read() as db:
+        with self.reading() as db:
             carrier = db.scalar(sa.select(RUNS.c.carrier).where(RUNS.c.key == key))
             steps = db.scalars(sa.select(RUNS.c.branch_step).where(RUNS.c.carrier == key).distinct())
             return carrier, sorted(steps)
 
     def is_waiting(self, study: str, stage: Stage) -> bool:
         """Whether some run of the stage is planned, be it that its carrier has not come far enough yet."""
-        with self._read() as db:
+        with self.reading() as db:
             query = sa.select(RUNS.c.key).join(MEMBERS, MEMBERS.c.run_key == RUNS.c.key)
             chosen = (MEMBERS.c.study == study, MEMBERS.c.stage == stage, RUNS.c.state == "planned")
             return db.scalar(query.where(*chosen).limit(1)) is not None
@@ -349,12 +350,12 @@ class Ledger:
             return db.execute(_while_owned(key, holder).values(**values)).rowcount == 1
 
     def owned_by(self, owner: Owner) -> list[str]:
-        with self._read() as db:
+        with self.reading() as db:
             return list(db.scalars(sa.select(RUNS.c.key).where(RUNS.c.owner == str(owner), RUNS.c.state == "running")))
 
     def reap(self) -> list[str]:
         """Plan again the runs whose owner is dead on this host, or silent on another; returns their keys."""
-        with self._read() as db:
+        with self.reading() as db:
             running = db.execute(
                 sa.select(RUNS.c.key, RUNS.c.owner, RUNS.c.heartbeat).where(RUNS.c.state == "running")
             ).all()
@@ -375,7 +376,7 @@ class Ledger:
 
     def points(self, key: str, after_id: int = 0) -> list[sa.Row[Any]]:
         """Points of a run with an id over ``after_id``, in the order of their ids."""
-        with self._read() as db:
+        with self.reading() as db:
             return list(
                 db.execute(
                     sa.select(POINTS).where(POINTS.c.run_key == key, POINTS.c.id > after_id).order_by(POINTS.c.id)
@@ -415,7 +416,7 @@ class Ledger:
 
     def forecasts(self, study: str | None = None) -> list[sa.Row[Any]]:
         query = sa.select(FORECASTS).order_by(FORECASTS.c.id)
-        with self._read() as db:
+        with self.reading() as db:
             return list(db.execute(query.where(FORECASTS.c.study == study) if study else query))
 
     def score(self, forecast_key: str, outcome: Outcome) -> None:
@@ -446,7 +447,7 @@ class Ledger:
     # MLflow's side of the projection
 
     def mlflow_run(self, uri: str, study: str, key: str) -> sa.Row[Any] | None:
-        with self._read() as db:
+        with self.reading() as db:
             row: sa.Row[Any] | None = db.execute(
                 sa.select(MLFLOW_RUNS).where(
                     MLFLOW_RUNS.c.tracking_uri == uri,

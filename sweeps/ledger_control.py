@@ -89,7 +89,7 @@ def _in_parts(keys: Sequence[str], size: int = 500) -> list[Sequence[str]]:
 def states_of(ledger: Ledger, keys: Sequence[str]) -> dict[str, State]:
     """The states of those of ``keys`` that the workspace has, in whichever study."""
     states: dict[str, State] = {}
-    with ledger.transaction() as db:
+    with ledger.reading() as db:
         for some in _in_parts(keys):
             states |= {
                 row.key: row.state

@@ -14,6 +14,7 @@ __all__ = [
     "MLFLOW_RUNS",
     "POINTS",
     "RUNS",
+    "RUN_FACTS",
     "STUDIES",
     "begin_immediate",
     "sqlite_settings",
@@ -96,6 +97,12 @@ MLFLOW_RUNS = sa.Table(
     sa.Column("mlflow_run_id", sa.String, nullable=False),
     sa.Column("points_sent", sa.Integer, nullable=False, default=0),
     sa.Column("state_sent", sa.String, nullable=False, default=""),
+)
+RUN_FACTS = sa.Table(
+    "run_facts",
+    METADATA,
+    sa.Column("run_key", sa.String(64), primary_key=True),
+    sa.Column("facts", sa.JSON, nullable=False),
 )
 
 

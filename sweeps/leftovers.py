@@ -39,7 +39,7 @@ class Leftover(NamedTuple):
 
 def leftovers(ledger: Ledger, workspace: Workspace, *, keep_final: bool = False) -> list[Leftover]:
     """What can be removed; with ``keep_final`` each finished run keeps its last checkpoint."""
-    with ledger.transaction() as db:
+    with ledger.reading() as db:
         return list(_found(db, workspace, keep_final))
 
 

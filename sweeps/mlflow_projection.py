@@ -1,44 +1,35 @@
-"""MLflow as a projection of the ledger: a study is a parent run, each of its runs a child.
+"""MLflow as a projection of the ledger: a study is a parent run, each of its runs a child, a branch its trunk's child.
 
 One process projects; workers never talk to MLflow. What was sent is remembered in the ledger, so an interrupted
 projection goes on where it stopped, into the same MLflow runs. A tracking server that is away delays nothing: the next
-sync sends what it missed.
+sync, of this process or another, sends what it missed. A batch that was sent without our hearing of it is sent again
+as it was, and stores keep equal points once.
 """
 
 from __future__ import annotations
 
-import logging
-import re
-import threading
 import time
+from collections.abc import Callable
 from typing import Any
 
 from mlflow import MlflowClient
-from mlflow.entities import Metric, Param, RunTag
+from mlflow.entities import Param
+from mlflow.exceptions import MlflowException
+from mlflow.protos.databricks_pb2 import RESOURCE_ALREADY_EXISTS, ErrorCode
 
-from scaling import architectures
-from scaling.quantity import format_count
+from scaling.record import content_hash
 from sweeps.ledger import Ledger, RunRow
+from sweeps.mlflow_records import STATUS, final_metrics, metrics_of, params_of, system_tags, tags_of
+from sweeps.mlflow_sent import Sent, forget, sent_of, unsent_points
+from sweeps.mlflow_store import active_runs, open_client
 from sweeps.plan import Plan
+from sweeps.run_facts import facts_of_study
 
-__all__ = ["MlflowProjection", "ProjectionThread"]
+__all__ = ["EXPERIMENT_PREFIX", "MlflowProjection"]
 
 EXPERIMENT_PREFIX = "scaling/"
-_METRICS_PER_BATCH = 900
-_FINAL = (
-    "loss_nats",
-    "loss_sem",
-    "bits_per_byte",
-    "wall_seconds",
-    "tokens_per_second",
-    "flops_per_second",
-    "mfu",
-    "peak_memory_bytes",
-    "energy_joules",
-)
-_NOT_IN_NAMES = re.compile(r"[^\w\-. :/]", re.ASCII)
-_STATUS = {"finished": "FINISHED", "diverged": "FAILED", "failed": "FAILED", "planned": "KILLED"}
-log = logging.getLogger(__name__)
+POINTS_PER_BATCH = 330
+"""Three metrics a point at most, and MLflow takes 1,000 at a time."""
 
 
 class MlflowProjection:
@@ -46,190 +37,127 @@ class MlflowProjection:
 
     def __init__(self, ledger_url: str, tracking_uri: str, artifacts: str | None, study: str, plan: Plan) -> None:
         """``artifacts`` is where a new experiment keeps its files; None leaves it to the tracking server."""
+        self.answered_at = time.monotonic()
+        """When the store last did what it was asked."""
         self._artifacts = artifacts
         self._ledger = Ledger(ledger_url)
-        self._client = MlflowClient(tracking_uri=tracking_uri)
+        self._client: MlflowClient = open_client(tracking_uri)
         self._uri, self._study, self._plan = tracking_uri, study, plan
         self._experiment = self._experiment_id()
+        self._sent = self._still_there()
         self.parent_run_id = self._parent()
+
+    # The study's own run
 
     def _experiment_id(self) -> str:
         name = EXPERIMENT_PREFIX + self._study
         found = self._client.get_experiment_by_name(name)
-        return str(
-            found.experiment_id if found else self._client.create_experiment(name, artifact_location=self._artifacts)
-        )
+        if found is None:
+            try:
+                return str(self._client.create_experiment(name, artifact_location=self._artifacts))
+            except MlflowException as error:  # another process was a moment faster
+                if error.error_code != ErrorCode.Name(RESOURCE_ALREADY_EXISTS):
+                    raise
+                found = self._client.get_experiment_by_name(name)
+        return str(found.experiment_id)
+
+    def _still_there(self) -> dict[str, Sent]:
+        """What was sent, without runs that somebody has deleted since, and with those that were made unheard."""
+        runs = {run.info.run_id: run.data.tags for run in active_runs(self._client, self._experiment)}
+        sent = sent_of(self._ledger, self._uri, self._study)
+        gone = {known.mlflow_run_id for known in sent.values()} - runs.keys()
+        if gone:
+            forget(self._ledger, self._uri, self._study, gone)
+            sent = {key: known for key, known in sent.items() if known.mlflow_run_id not in gone}
+        plan = self._plan_hash()
+        for run_id, tags in runs.items():
+            key = tags.get("scaling.run_key", "")
+            if tags.get("scaling.plan") == plan and key not in sent and tags.get("scaling.study") == self._study:
+                sent[key] = Sent(run_id)
+                self._remember(key, sent[key])
+        return sent
+
+    def _plan_hash(self) -> str:
+        return content_hash(self._plan.model_dump(mode="json"))[:16]
 
     def _parent(self) -> str:
-        known = self._ledger.mlflow_run(self._uri, self._study, "")
+        known = self._sent.get("")
         if known:
             self._client.update_run(known.mlflow_run_id, status="RUNNING")
-            return str(known.mlflow_run_id)
-        run = self._client.create_run(
-            self._experiment,
-            run_name=self._study,
-            tags={
-                "scaling.kind": "study",
-                "scaling.study": self._study,
-                "scaling.data_key": self._plan.corpus.data_key,
-            },
-        )
+            return known.mlflow_run_id
+        tags = {
+            "scaling.kind": "study",
+            "scaling.study": self._study,
+            "scaling.plan": self._plan_hash(),
+            "scaling.data_key": self._plan.corpus.data_key,
+        }
+        run = self._client.create_run(self._experiment, run_name=self._study, tags=tags)
         self._client.log_batch(run.info.run_id, params=[Param(k, str(v)[:500]) for k, v in self._plan.facts().items()])
-        self._ledger.set_mlflow_run(self._uri, self._study, "", **self._ids(run.info.run_id))
+        self._remember("", Sent(run.info.run_id))
         return str(run.info.run_id)
 
-    def _ids(self, run_id: str) -> dict[str, str]:
-        return {"experiment_id": self._experiment, "mlflow_run_id": run_id}
-
-    def sync(self) -> None:
-        """Bring MLflow up to the ledger's present state."""
-        for row in self._ledger.runs(self._study):
-            if row.started_at is not None:
-                self._sync_run(row)
+    def _remember(self, key: str, sent: Sent) -> None:
+        self._sent[key] = sent
+        values: dict[str, Any] = {"experiment_id": self._experiment, **sent._asdict()}
+        self._ledger.set_mlflow_run(self._uri, self._study, key, **values)
 
     def end(self, status: str) -> None:
         """Set the parent's status: FINISHED, FAILED or KILLED."""
         self._client.set_terminated(self.parent_run_id, status=status)
         self._ledger.close()
 
-    def _sync_run(self, row: RunRow) -> None:
-        known = self._ledger.mlflow_run(self._uri, self._study, row.key)
-        if known and known.state_sent == row.state != "running":
-            return
-        run_id = known.mlflow_run_id if known else self._child(row)
-        sent = known.points_sent if known else 0
-        while points := self._ledger.points(row.key, after_id=sent)[: _METRICS_PER_BATCH // 3]:
-            self._client.log_batch(run_id, metrics=_metrics(points))
-            sent = points[-1].id
-            self._ledger.set_mlflow_run(self._uri, self._study, row.key, **self._ids(run_id), points_sent=sent)
-        if row.state in ("finished", "diverged"):
-            self._client.log_batch(run_id, metrics=_final_metrics(row), tags=_system_tags(row))
-        if not known or known.state_sent != row.state:
-            if row.state == "running":
-                self._client.update_run(run_id, status="RUNNING")
-            else:
-                ended = int((row.ended_at or time.time()) * 1000)
-                self._client.set_terminated(run_id, status=_STATUS[row.state], end_time=ended)
-            self._ledger.set_mlflow_run(
-                self._uri, self._study, row.key, **self._ids(run_id), points_sent=sent, state_sent=row.state
-            )
+    # Its runs
 
-    def _child(self, row: RunRow) -> str:
-        spec, shape = row.spec, row.spec.shape
-        counts = architectures.get(shape.architecture).count_parameters(shape)
-        tags = {
-            "mlflow.parentRunId": self.parent_run_id,
-            "scaling.kind": "run",
-            "scaling.study": self._study,
-            "scaling.run_key": row.key,
-            "scaling.stage": row.stage,
-            "scaling.architecture": shape.architecture,
-            "scaling.size": format_count(counts.total),
-            "scaling.numerics": self._plan.numerics.label,
-        }
-        if row.budget_flops:
-            tags["scaling.budget"] = f"{row.budget_flops:.2e}"
-        params: dict[str, Any] = {
-            "params_total": counts.total,
-            "params_nonembedding": counts.nonembedding,
-            "params_with_head": counts.with_head,
-            "tokens": spec.tokens,
-            "flops_exact": f"{row.flops:.6e}",
-            "tokens_per_param": f"{spec.tokens / counts.total:.4g}",
-            "layers": shape.layers,
-            "width": shape.width,
-            "heads": shape.heads,
-            "kv_heads": shape.kv_heads,
-            "ffn_width": shape.ffn_width,
-            "vocabulary": shape.vocabulary,
-            "context": shape.context,
-            "seed": spec.seed,
-            "learning_rate": spec.optimizer.learning_rate,
-            "weight_decay": spec.optimizer.weight_decay,
-            "global_batch_tokens": spec.global_batch_tokens,
-            "schedule": spec.schedule.kind,
-            "data_key": spec.data_key,
-            "tokenizer_key": spec.tokenizer_key,
-        }
+    def sync(self, *, anew: bool = False, progress: Callable[[str, float], None] | None = None) -> None:
+        """Bring MLflow up to the ledger's present state; ``anew`` sends again what it should hold already."""
+        if anew:
+            self._sent = {key: Sent(sent.mlflow_run_id) for key, sent in self._sent.items()}
+        rows = {row.key: row for row in self._ledger.runs(self._study)}
+        facts = facts_of_study(self._ledger, self._study)
+        carriers = {row.carrier for row in rows.values()}
+        for done, row in enumerate(rows.values()):
+            if row.started_at is not None:
+                self._sync_run(row, rows, carriers, facts.get(row.key))
+            if progress:
+                progress("sending to MLflow", done / len(rows))
+
+    def _sync_run(
+        self, row: RunRow, rows: dict[str, RunRow], carriers: set[str | None], facts: dict[str, Any] | None
+    ) -> None:
+        sent = self._sent.get(row.key)
+        if sent and sent.state_sent == row.state != "running":
+            return
+        sent = sent or self._child(row, rows, carriers)
+        while points := unsent_points(self._ledger, row.key, sent.points_sent, POINTS_PER_BATCH):
+            self._client.log_batch(sent.mlflow_run_id, metrics=metrics_of(points))
+            sent = sent._replace(points_sent=points[-1].id)
+            self._remember(row.key, sent)
+            self.answered_at = time.monotonic()
+        if sent.state_sent == row.state:
+            return
+        run_id = sent.mlflow_run_id
+        final = final_metrics(row) if row.state in ("finished", "diverged") else []
+        self._client.log_batch(run_id, metrics=final, tags=system_tags(row, facts))
+        if row.state == "running":
+            self._client.update_run(run_id, status="RUNNING")
+        else:
+            ended = int((row.ended_at or time.time()) * 1000)
+            self._client.set_terminated(run_id, status=STATUS[row.state], end_time=ended)
+        self._remember(row.key, sent._replace(state_sent=row.state))
+        self.answered_at = time.monotonic()
+
+    def _child(self, row: RunRow, rows: dict[str, RunRow], carriers: set[str | None]) -> Sent:
+        """Make the MLflow run, under the study or, of a branch, under its trunk."""
+        trunk = rows.get(row.carrier) if row.carrier else None
+        parent = self.parent_run_id
+        if trunk is not None and trunk.started_at is not None:
+            parent = (self._sent.get(trunk.key) or self._child(trunk, rows, carriers)).mlflow_run_id
+        kind = "branch" if trunk is not None else "trunk" if row.key in carriers else "run"
+        tags = tags_of(row, self._study, kind, self._plan.numerics.label)
+        tags |= {"mlflow.parentRunId": parent, "scaling.plan": self._plan_hash()}
         started = int((row.started_at or time.time()) * 1000)
         run = self._client.create_run(self._experiment, run_name=row.label, tags=tags, start_time=started)
-        self._client.log_batch(
-            run.info.run_id,
-            params=[Param(k, str(v)) for k, v in params.items()],
-            tags=[RunTag("mlflow.source.name", "scaling sweep")],
-        )
-        self._ledger.set_mlflow_run(self._uri, self._study, row.key, **self._ids(run.info.run_id))
-        return str(run.info.run_id)
-
-
-def _metrics(points: list[Any]) -> list[Metric]:
-    """Each value, with tokens and FLOPs logged as metrics at the same steps: MLflow's chart can then put them on x."""
-    metrics: dict[tuple[str, int], Metric] = {}
-    for point in points:
-        stamp = int(point.time * 1000)
-        for name, value in ((point.name, point.value), ("tokens", point.tokens), ("flops", point.flops)):
-            metrics[name, point.step] = Metric(name, float(value), stamp, point.step)
-    return list(metrics.values())
-
-
-def _final_metrics(row: RunRow) -> list[Metric]:
-    """The result's numbers as ``final_NAME``, and those of a domain as ``final_NAME/DOMAIN``."""
-    stamp, result = int((row.ended_at or time.time()) * 1000), row.result or {}
-    found = {name: result.get(name) for name in _FINAL}
-    for domain, loss in (result.get("domains") or {}).items():
-        plain = _NOT_IN_NAMES.sub("_", domain)
-        found |= {f"{name}/{plain}": loss[name] for name in ("loss_nats", "loss_sem", "bits_per_byte")}
-    return [
-        Metric(f"final_{name}", float(value), stamp, row.step) for name, value in found.items() if value is not None
-    ]
-
-
-def _system_tags(row: RunRow) -> list[RunTag]:
-    """What the run ran on, as its worker recorded it; the commit under the name that MLflow's pages look for."""
-    facts = (row.result or {}).get("system") or {}
-    tags = [RunTag(f"scaling.{name}", str(value)) for name, value in facts.items() if value is not None]
-    commit = facts.get("git_commit")
-    return tags + ([RunTag("mlflow.source.git.commit", commit)] if commit else [])
-
-
-class ProjectionThread:
-    """Projects in the background while a study runs; a fault of the tracking store is logged and tried again."""
-
-    def __init__(
-        self,
-        ledger_url: str,
-        tracking_uri: str,
-        artifacts: str | None,
-        study: str,
-        plan: Plan,
-        *,
-        every_seconds: float = 3.0,
-    ) -> None:
-        self._arguments = (ledger_url, tracking_uri, artifacts, study, plan)
-        self._every, self._stop = every_seconds, threading.Event()
-        self._projection: MlflowProjection | None = None
-        self.fault: Exception | None = None
-        self._thread = threading.Thread(target=self._loop, name="mlflow-projection", daemon=True)
-        self._thread.start()
-
-    def _loop(self) -> None:
-        while True:
-            stopping = self._stop.wait(self._every if self._projection else 0)
-            try:
-                if self._projection is None:
-                    self._projection = MlflowProjection(*self._arguments)
-                self._projection.sync()
-                self.fault = None
-            except Exception as error:
-                self.fault = error
-                log.warning("MLflow at %s: %s", self._arguments[1], error)
-            if stopping:
-                return
-
-    def finish(self, timeout: float = 60.0) -> MlflowProjection | None:
-        """Stop after one last sync; the projection, or None if MLflow could not be reached in ``timeout`` seconds."""
-        self._stop.set()
-        self._thread.join(timeout)
-        if self._thread.is_alive():
-            self.fault = TimeoutError(f"no answer within {timeout:.0f} s")
-        return None if self._thread.is_alive() or self.fault else self._projection
+        self._client.log_batch(run.info.run_id, params=params_of(row))
+        sent = Sent(str(run.info.run_id))
+        self._remember(row.key, sent)
+        return sent

@@ -22,11 +22,13 @@ from pathlib import Path
 from sweeps.ledger import Ledger, Stage
 from sweeps.owner import Owner
 from sweeps.plan import Plan
+from sweeps.run_facts import record_facts
 from sweeps.standing import FAILURE_LOG
 from sweeps.workspace import Workspace
 from trainer.data.shards import Corpus
 from trainer.loop.together import can_train_together, train_together
 from trainer.loop.train import train
+from trainer.system_facts import system_facts
 
 __all__ = ["LedgerTracker", "main", "work"]
 
@@ -91,7 +93,7 @@ def work(workspace: Workspace, study: str, stage: Stage, stopping: threading.Eve
     corpus = Corpus(workspace.corpora / plan.corpus.folder)
     # A known accelerator is held against its data sheet.
     peak = plan.calibration.peak_flops_per_second(plan.numerics) if plan.numerics.device == "cpu" else None
-    owner = Owner.me()
+    owner, facts = Owner.me(), system_facts().model_dump(mode="json")
     while not stopping.is_set():
         spec = ledger.lease(study, stage, owner)
         if spec is None:
@@ -104,6 +106,7 @@ def work(workspace: Workspace, study: str, stage: Stage, stopping: threading.Eve
         group = [spec]
         if together > 1 and carrier is None and not branches:
             group += ledger.lease_alike(study, stage, owner, spec, together - 1, partial(can_train_together, spec))
+        record_facts(ledger, [each.key for each in group], facts)
         trackers = [LedgerTracker(ledger, each.key, owner) for each in group]
 
         def should_stop(trackers: list[LedgerTracker] = trackers) -> bool:

@@ -31,6 +31,7 @@ from scaling.cli import (
     status,
     study,
     sweep,
+    track,
     train,
     ui,
 )
@@ -51,6 +52,7 @@ app.command("plan")(plan.plan)
 app.command("run")(run.run)
 app.command("sweep")(sweep.sweep)
 app.command("status")(status.status)
+app.command("track")(track.track)
 app.command("retry")(retry.retry)
 app.command("cancel")(cancel.cancel)
 app.command("gc")(gc.gc)

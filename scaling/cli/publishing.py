@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from analysis.study_view import StudyView
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from sweeps.plan import Plan
     from sweeps.workspace import Workspace
 
-__all__ = ["WrittenReport", "tracked", "ui_command", "ui_page", "write_report"]
+__all__ = ["WrittenReport", "send_again", "tracked", "ui_command", "ui_page", "write_report"]
 
 
 @dataclass(frozen=True)
@@ -81,7 +81,7 @@ def tracked(conductor: Conductor, plan: Plan) -> Iterator[Callable[[StudyResult,
     if uri is None:
         yield lambda result, report: None
         return
-    from sweeps.mlflow_projection import ProjectionThread
+    from sweeps.mlflow_thread import ProjectionThread
 
     absolute = conductor.workspace.tracking_uri(uri)
     artifacts = conductor.workspace.artifacts_uri(absolute)
@@ -99,13 +99,49 @@ def tracked(conductor: Conductor, plan: Plan) -> Iterator[Callable[[StudyResult,
         projection = thread.finish()
         if projection is None:
             conductor.progress.say(
-                f"MLflow at {absolute} could not be reached ({thread.fault}); "
-                "run the same command again to send what is missing"
+                f"MLflow at {absolute} could not be reached ({thread.fault}); nothing is lost: "
+                "`scaling track` sends what is missing, and so does the same command"
             )
         else:
-            for result, report in published:
-                _publish(absolute, projection.parent_run_id, result, report)
-            projection.end(status)
+            try:
+                for result, report in published:
+                    _publish(absolute, projection.parent_run_id, result, report)
+                projection.end(status)
+            except Exception as error:
+                conductor.progress.say(f"MLflow at {absolute} took the runs, but not the report: {error}")
+
+
+def send_again(conductor: Conductor, plan: Plan, study_file: Path, uri: str, *, anew: bool) -> dict[str, Any]:
+    """Send to MLflow at ``uri`` what it lacks of the study, or all of it ``anew``; with the report, if all is trained.
+
+    Raises :class:`UserError` where MLflow can't be reached.
+    """
+    from mlflow.exceptions import MlflowException
+    from sqlalchemy.exc import SQLAlchemyError
+
+    from scaling.errors import UserError
+    from sweeps.mlflow_projection import MlflowProjection
+    from sweeps.standing import standing
+
+    space, name = conductor.workspace, conductor.study.name
+    absolute = space.tracking_uri(uri)
+    conductor.ledger.reap()
+    now = standing(conductor.ledger, space, name)
+    status = "RUNNING" if now.running else "KILLED" if not now.ended else "FINISHED"
+    try:
+        projection = MlflowProjection(conductor.ledger.url, absolute, space.artifacts_uri(absolute), name, plan)
+        projection.sync(anew=anew, progress=conductor.progress.step)
+        complete = now.ended and not now.coming
+        if complete:
+            result = conductor.result(plan)
+            _publish(absolute, projection.parent_run_id, result, write_report(conductor, result, study_file))
+        projection.end(status)
+    except (OSError, SQLAlchemyError, MlflowException) as error:
+        reason = str(error).splitlines()[0]
+        raise UserError(f"MLflow at {absolute} can't be reached: {reason}; start it, or give another --uri") from error
+    started = sum(row.started_at is not None for row in now.rows)
+    return {"study": name, "uri": absolute, "mlflow_run_id": projection.parent_run_id, "runs": started,
+            "status": status, "report": complete}  # fmt: skip
 
 
 def _publish(uri: str, parent_run_id: str, result: StudyResult, report: WrittenReport) -> None:

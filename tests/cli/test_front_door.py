@@ -18,6 +18,7 @@ COMMANDS = (
     "run",
     "sweep",
     "status",
+    "track",
     "retry",
     "cancel",
     "gc",

@@ -11,7 +11,8 @@ from mlflow.entities import Run
 
 from sweeps.conduct import Conductor
 from sweeps.ledger import PlannedRun
-from sweeps.mlflow_projection import MlflowProjection, ProjectionThread
+from sweeps.mlflow_projection import MlflowProjection
+from sweeps.mlflow_thread import ProjectionThread
 from sweeps.owner import Owner
 from sweeps.plan import Plan, run_spec
 from sweeps.study import Study

@@ -1,0 +1,119 @@
+"""A run of the ledger in MLflow's words: parameters, tags and metrics. Pure functions of what the ledger holds."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from mlflow.entities import Metric, Param, RunTag
+
+from scaling import architectures
+from scaling.quantity import format_count
+from sweeps.ledger import RunRow
+
+__all__ = ["STATUS", "final_metrics", "metrics_of", "params_of", "system_tags", "tags_of"]
+
+STATUS = {
+    "finished": "FINISHED",
+    "diverged": "FAILED",
+    "failed": "FAILED",
+    "planned": "KILLED",
+    "killed": "KILLED",
+    "running": "RUNNING",
+}
+"""A run that was taken up and is planned again was interrupted."""
+_FINAL = (
+    "loss_nats",
+    "loss_sem",
+    "bits_per_byte",
+    "wall_seconds",
+    "tokens_per_second",
+    "flops_per_second",
+    "mfu",
+    "peak_memory_bytes",
+    "energy_joules",
+)
+_NOT_IN_NAMES = re.compile(r"[^\w\-. :/]", re.ASCII)
+_LONGEST_TAG = 5000
+
+
+def tags_of(row: RunRow, study: str, kind: str, numerics: str) -> dict[str, str]:
+    """What the run is found and grouped by; ``kind`` is trunk, branch or run."""
+    shape = row.spec.shape
+    tags = {
+        "mlflow.source.name": "scaling sweep",
+        "scaling.kind": kind,
+        "scaling.study": study,
+        "scaling.run_key": row.key,
+        "scaling.trunk_key": row.spec.trunk_key,
+        "scaling.stage": row.stage,
+        "scaling.architecture": shape.architecture,
+        "scaling.size": format_count(architectures.get(shape.architecture).count_parameters(shape).total),
+        "scaling.numerics": numerics,
+    }
+    return tags | ({"scaling.budget": f"{row.budget_flops:.2e}"} if row.budget_flops else {})
+
+
+def params_of(row: RunRow) -> list[Param]:
+    spec, shape = row.spec, row.spec.shape
+    counts = architectures.get(shape.architecture).count_parameters(shape)
+    params: dict[str, Any] = {
+        "params_total": counts.total,
+        "params_nonembedding": counts.nonembedding,
+        "params_with_head": counts.with_head,
+        "tokens": spec.tokens,
+        "flops_exact": f"{row.flops:.6e}",
+        "tokens_per_param": f"{spec.tokens / counts.total:.4g}",
+        "layers": shape.layers,
+        "width": shape.width,
+        "heads": shape.heads,
+        "kv_heads": shape.kv_heads,
+        "ffn_width": shape.ffn_width,
+        "vocabulary": shape.vocabulary,
+        "context": shape.context,
+        "seed": spec.seed,
+        "learning_rate": spec.optimizer.learning_rate,
+        "weight_decay": spec.optimizer.weight_decay,
+        "global_batch_tokens": spec.global_batch_tokens,
+        "schedule": spec.schedule.kind,
+        "data_key": spec.data_key,
+        "tokenizer_key": spec.tokenizer_key,
+    }
+    return [Param(name, str(value)) for name, value in params.items()]
+
+
+def metrics_of(points: Sequence[Any]) -> list[Metric]:
+    """Each value; beside the first of a step, tokens and FLOPs as metrics at that step: MLflow's chart puts them on x."""
+    metrics = []
+    for point in points:
+        stamp = int(point.time * 1000)
+        metrics.append(Metric(point.name, float(point.value), stamp, point.step))
+        if point.first_of_step:
+            metrics.append(Metric("tokens", float(point.tokens), stamp, point.step))
+            metrics.append(Metric("flops", float(point.flops), stamp, point.step))
+    return metrics
+
+
+def final_metrics(row: RunRow) -> list[Metric]:
+    """The result's numbers as ``final_NAME``, and those of a domain as ``final_NAME/DOMAIN``."""
+    stamp, result = int((row.ended_at or 0.0) * 1000), row.result or {}
+    found = {name: result.get(name) for name in _FINAL}
+    for domain, loss in (result.get("domains") or {}).items():
+        plain = _NOT_IN_NAMES.sub("_", domain)
+        found |= {f"{name}/{plain}": loss[name] for name in ("loss_nats", "loss_sem", "bits_per_byte")}
+    return [
+        Metric(f"final_{name}", float(value), stamp, row.step) for name, value in found.items() if value is not None
+    ]
+
+
+def system_tags(row: RunRow, facts: Mapping[str, Any] | None) -> list[RunTag]:
+    """What the run ran on, as its worker recorded it at the start and in the result; the commit under the name that
+    MLflow's pages look for. Why it failed, if it did."""
+    known = dict(facts or {}) | ((row.result or {}).get("system") or {})
+    tags = [RunTag(f"scaling.{name}", str(value)) for name, value in known.items() if value is not None]
+    if known.get("git_commit"):
+        tags.append(RunTag("mlflow.source.git.commit", known["git_commit"]))
+    if row.error:
+        tags.append(RunTag("scaling.error", row.error[:_LONGEST_TAG]))
+    return tags

@@ -1,0 +1,49 @@
+"""Opens an MLflow store so that nobody waits for it longer than is stated, and a new database is set up once."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from mlflow import MlflowClient
+from mlflow.entities import Run
+
+__all__ = ["REQUEST_SECONDS", "active_runs", "open_client"]
+
+REQUEST_SECONDS = 10
+"""After which a request that a server took and did not answer counts as failed; MLflow's own 120 s times 7 retries
+would be a quarter of an hour."""
+
+
+def open_client(uri: str) -> MlflowClient:
+    """A client of the store at ``uri``; the environment's own ``MLFLOW_HTTP_REQUEST_*`` are left as they are."""
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", str(REQUEST_SECONDS))
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
+    with _alone_on(uri):
+        return MlflowClient(tracking_uri=uri)
+
+
+@contextmanager
+def _alone_on(uri: str) -> Iterator[None]:
+    """MLflow's migrations of a new SQLite file fail where two processes begin them at once."""
+    path = Path(uri.removeprefix("sqlite:///"))
+    if not uri.startswith("sqlite:///") or not path.parent.is_dir():
+        yield
+        return
+    with path.with_name(f".{path.name}.lock").open("ab") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def active_runs(client: MlflowClient, experiment: str, where: str = "") -> Iterator[Run]:
+    """All runs of the experiment that nobody deleted, page by page."""
+    token = None
+    while True:
+        page = client.search_runs([experiment], filter_string=where, max_results=1000, page_token=token)
+        yield from page
+        token = page.token
+        if not token:
+            return
