@@ -44,7 +44,10 @@ class MlflowProjection:
         self._client: MlflowClient = open_client(tracking_uri)
         self._uri, self._study, self._plan = tracking_uri, study, plan
         self._experiment = self._experiment_id()
-        self._sent = self._still_there()
+        self._sent: dict[str, Sent] = {}
+        self._adopted: set[str] = set()
+        """Keys whose MLflow runs were made, but perhaps not yet given their parameters."""
+        self._find_what_is_there()
         self.parent_run_id = self._parent()
 
     # The study's own run
@@ -61,28 +64,31 @@ class MlflowProjection:
                 found = self._client.get_experiment_by_name(name)
         return str(found.experiment_id)
 
-    def _still_there(self) -> dict[str, Sent]:
+    def _find_what_is_there(self) -> None:
         """What was sent, without runs that somebody has deleted since, and with those that were made unheard."""
         runs = {run.info.run_id: run.data.tags for run in active_runs(self._client, self._experiment)}
         sent = sent_of(self._ledger, self._uri, self._study)
         gone = {known.mlflow_run_id for known in sent.values()} - runs.keys()
         if gone:
             forget(self._ledger, self._uri, self._study, gone)
-            sent = {key: known for key, known in sent.items() if known.mlflow_run_id not in gone}
+        self._sent = {key: known for key, known in sent.items() if known.mlflow_run_id not in gone}
         plan = self._plan_hash()
         for run_id, tags in runs.items():
             key = tags.get("scaling.run_key", "")
-            if tags.get("scaling.plan") == plan and key not in sent and tags.get("scaling.study") == self._study:
-                sent[key] = Sent(run_id)
-                self._remember(key, sent[key])
-        return sent
+            if (tags.get("scaling.plan"), tags.get("scaling.study")) == (plan, self._study) and key not in self._sent:
+                self._sent[key] = Sent(run_id)
+                self._adopted.add(key)
 
     def _plan_hash(self) -> str:
         return content_hash(self._plan.model_dump(mode="json"))[:16]
 
     def _parent(self) -> str:
         known = self._sent.get("")
+        facts = [Param(name, str(value)[:500]) for name, value in self._plan.facts().items()]
         if known:
+            if "" in self._adopted:
+                self._client.log_batch(known.mlflow_run_id, params=facts)
+                self._remember("", known)
             self._client.update_run(known.mlflow_run_id, status="RUNNING")
             return known.mlflow_run_id
         tags = {
@@ -92,7 +98,7 @@ class MlflowProjection:
             "scaling.data_key": self._plan.corpus.data_key,
         }
         run = self._client.create_run(self._experiment, run_name=self._study, tags=tags)
-        self._client.log_batch(run.info.run_id, params=[Param(k, str(v)[:500]) for k, v in self._plan.facts().items()])
+        self._client.log_batch(run.info.run_id, params=facts)
         self._remember("", Sent(run.info.run_id))
         return str(run.info.run_id)
 
@@ -128,6 +134,9 @@ class MlflowProjection:
         if sent and sent.state_sent == row.state != "running":
             return
         sent = sent or self._child(row, rows, carriers)
+        if row.key in self._adopted:
+            self._client.log_batch(sent.mlflow_run_id, params=params_of(row))
+            self._adopted.discard(row.key)
         while points := unsent_points(self._ledger, row.key, sent.points_sent, POINTS_PER_BATCH):
             self._client.log_batch(sent.mlflow_run_id, metrics=metrics_of(points))
             sent = sent._replace(points_sent=points[-1].id)

@@ -84,7 +84,7 @@ def params_of(row: RunRow) -> list[Param]:
 
 
 def metrics_of(points: Sequence[Any]) -> list[Metric]:
-    """Each value; beside the first of a step, tokens and FLOPs as metrics at that step: MLflow's chart puts them on x."""
+    """Each value; beside the first of a step, its tokens and FLOPs as metrics: MLflow's chart puts them on x."""
     metrics = []
     for point in points:
         stamp = int(point.time * 1000)

@@ -68,7 +68,9 @@ def standing(ledger: Ledger, workspace: Workspace, study: str) -> Standing:
     if frozen is None:
         raise UserError(f"study {study!r} has no plan in the workspace {workspace.root} yet: scaling plan STUDY")
     plan = frozen[1]
-    rows = ledger.runs(study)
+    rows = ledger.runs(study, light=True)
+    if len(rows) <= LARGE_STUDY:
+        rows = ledger.runs(study)
     stages = {row.stage for row in rows}
     planned = {"probe": len(plan["probe"]), "sweep": len(plan["sweep"]), "hold-out": plan["replicates"]}
     coming = {stage: runs for stage, runs in planned.items() if runs and stage not in stages}
@@ -85,7 +87,7 @@ def _own_share(row: RunRow) -> float:
 
 def _seconds_left(frozen: Mapping[str, Any], rows: list[RunRow], coming: dict[str, int]) -> float | None:
     still_open = [row for row in rows if row.state in ("planned", "running")]
-    if len(still_open) > LARGE_STUDY or not (still_open or coming):
+    if len(rows) > LARGE_STUDY or not (still_open or coming):
         return None
     # Reading the plan imports torch, a second that a finished study's status does without.
     from sweeps.plan import Plan

@@ -9,6 +9,8 @@ import pytest
 
 from sweeps.study import Study
 
+from .projected import Projected, frozen_study
+
 WORDS = ["the", "a", "sun", "moon", "tree", "river", "runs", "falls", "sings", "sleeps", "old", "new", "red", "cold"]
 WORDS += ["and", "but", "then", "under", "over", "near"]
 
@@ -74,3 +76,13 @@ class Silent:
 @pytest.fixture
 def silent() -> Silent:
     return Silent()
+
+
+@pytest.fixture(scope="session")
+def frozen(tiny_text: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Study, Path]:
+    return frozen_study(tiny_text, tmp_path_factory.mktemp("frozen"), Silent())
+
+
+@pytest.fixture
+def projected(frozen: tuple[Study, Path], tmp_path: Path) -> Projected:
+    return Projected(*frozen, tmp_path / "workspace")

@@ -2,76 +2,30 @@
 
 from __future__ import annotations
 
+import sqlite3
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 from mlflow import MlflowClient
-from mlflow.entities import Run
 
-from sweeps.conduct import Conductor
-from sweeps.ledger import PlannedRun
-from sweeps.mlflow_projection import MlflowProjection
+from sweeps import mlflow_projection
+from sweeps.ledger import MAX_FAILURES
+from sweeps.ledger_control import cancel
 from sweeps.mlflow_thread import ProjectionThread
-from sweeps.owner import Owner
-from sweeps.plan import Plan, run_spec
-from sweeps.study import Study
-from sweeps.workspace import Workspace
+from sweeps.run_facts import record_facts
+
+from .projected import FACTS, RESULT, STUDY, Projected
 
 # MLflow 3.17's own use of SQLAlchemy 2.1, and nothing of ours.
 pytestmark = pytest.mark.filterwarnings("ignore::sqlalchemy.exc.SADeprecationWarning")
 
-RESULT = {
-    "status": "finished", "steps": 40, "loss_nats": 3.2, "loss_sem": 0.01, "bits_per_byte": 1.1, "wall_seconds": 2.0,
-    "tokens_per_second": 1e4, "mfu": 0.25, "energy_joules": None,
-    "domains": {"plays (old)": {"loss_nats": 3.5, "loss_sem": None, "bits_per_byte": 1.3, "tokens": 9, "works": 1}},
-    "system": {"torch": "2.13.0", "git_commit": "abc", "git_dirty": False, "gpu": None},
-}  # fmt: skip
 
-
-class Projected:
-    """A study whose runs are moved by hand, and its MLflow side."""
-
-    def __init__(self, study: Study, root: Path, silent: Any) -> None:
-        self.conductor = Conductor(study, Workspace(root), silent)
-        self.plan: Plan = self.conductor.plan()
-        self.uri = self.conductor.workspace.tracking_uri("sqlite:///mlflow.db")
-        self.client = MlflowClient(tracking_uri=self.uri)
-        self.owner = Owner.me()
-        shape = self.plan.sweep[0].point.shape
-        specs = [run_spec(study, self.plan, shape, 128 * 40, 0.01, seed) for seed in range(3)]
-        self.ledger = self.conductor.ledger
-        self.ledger.add("tiny", [PlannedRun(spec=s, stage="sweep", label=f"run {s.seed}") for s in specs])
-
-    def projection(self) -> MlflowProjection:
-        artifacts = self.conductor.workspace.artifacts_uri(self.uri)
-        return MlflowProjection(self.ledger.url, self.uri, artifacts, "tiny", self.plan)
-
-    def lease(self) -> str:
-        spec = self.ledger.lease("tiny", "sweep", self.owner)
-        assert spec is not None
-        return spec.key
-
-    def points(self, key: str, steps: range) -> None:
-        points = [
-            {"step": step, "tokens": 128 * step, "flops": 1e6 * step, "name": "train_loss", "value": 5 - step / 50}
-            for step in steps
-        ]
-        self.ledger.add_points(key, points)
-
-    def children(self) -> dict[str, Run]:
-        experiment = self.client.get_experiment_by_name("scaling/tiny")
-        assert experiment is not None
-        runs = self.client.search_runs([experiment.experiment_id], max_results=100)
-        return {run.data.tags["scaling.run_key"]: run for run in runs if "scaling.run_key" in run.data.tags}
-
-
-@pytest.fixture
-def projected(tiny_study: Study, tmp_path: Path, silent: Any) -> Projected:
-    return Projected(tiny_study, tmp_path, silent)
-
-
-def test_an_interrupted_run_goes_on_in_the_same_mlflow_run_with_each_point_once(projected: Projected) -> None:
+def test_an_interrupted_run_goes_on_in_the_same_mlflow_run_with_each_point_once(
+    projected: Projected, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(mlflow_projection, "POINTS_PER_BATCH", 7)  # batches that end in the middle of a step
     first = projected.projection()
     key = projected.lease()
     projected.points(key, range(1, 21))
@@ -94,8 +48,9 @@ def test_an_interrupted_run_goes_on_in_the_same_mlflow_run_with_each_point_once(
     after = projected.children()[key]
     assert after.info.run_id == before.info.run_id
     assert after.info.status == "FINISHED"
-    history = projected.client.get_metric_history(after.info.run_id, "train_loss")
-    assert sorted(metric.step for metric in history) == list(range(1, 41))
+    for name in ("train_loss", "held_out_loss", "tokens", "flops"):
+        history = projected.client.get_metric_history(after.info.run_id, name)
+        assert sorted(metric.step for metric in history) == list(range(1, 41)), name
     assert [m.value for m in projected.client.get_metric_history(after.info.run_id, "tokens") if m.step == 40] == [5120]
     assert after.data.metrics["final_loss_nats"] == 3.2
     assert after.data.metrics["final_mfu"] == 0.25
@@ -107,30 +62,153 @@ def test_an_interrupted_run_goes_on_in_the_same_mlflow_run_with_each_point_once(
     assert projected.client.get_run(first.parent_run_id).info.status == "FINISHED"
 
 
-def test_states_are_those_of_the_ledger(projected: Projected) -> None:
+def test_states_are_those_of_the_ledger_and_all_lie_under_the_study(projected: Projected) -> None:
     projection = projected.projection()
-    failing, diverging = projected.lease(), projected.lease()
-    for _ in range(3):
-        projected.ledger.fail(failing, projected.owner, "poison")
-        again = projected.ledger.lease("tiny", "sweep", projected.owner)
-        if again is not None and again.key != failing:
-            projected.ledger.release(again.key, projected.owner)
-    projected.ledger.finish(diverging, projected.owner, "diverged", {"status": "diverged", "steps": 7})
+    ended: dict[str, str] = {}
+    for status in ("FAILED", "KILLED", "FINISHED"):
+        key = projected.lease()
+        ended[key] = status
+        if status == "KILLED":
+            cancel(projected.ledger, STUDY, [key])
+        elif status == "FINISHED":
+            projected.ledger.finish(key, projected.owner, "finished", RESULT)
+        else:
+            projected.ledger.finish(key, projected.owner, "diverged", {"status": "diverged", "steps": 7})
     projection.sync()
     children = projected.children()
-    assert children[diverging].info.status == "FAILED"
-    assert len(children) == len([row for row in projected.ledger.runs("tiny") if row.started_at is not None])
-    assert all(run.data.tags["mlflow.parentRunId"] == projection.parent_run_id for run in children.values())
+    assert {key: run.info.status for key, run in children.items()} == ended
+    assert {run.data.tags["mlflow.parentRunId"] for run in children.values()} == {projection.parent_run_id}
+
+
+def test_a_run_that_failed_for_good_says_why_and_what_it_ran_on_with_seed_and_data(projected: Projected) -> None:
+    key = projected.lease()
+    record_facts(projected.ledger, [key], FACTS)
+    for _ in range(MAX_FAILURES):
+        projected.ledger.fail(key, projected.owner, "poison")
+        while (leased := projected.ledger.lease(STUDY, "sweep", projected.owner)) and leased.key != key:
+            pass
+    projected.projection().sync()
+    run = projected.children()[key]
+    assert run.info.status == "FAILED"
+    expected = {"scaling.error": "poison", "mlflow.source.git.commit": "abc", "scaling.installed": "def"}
+    assert expected.items() <= run.data.tags.items()
+    assert run.data.params["data_key"] == projected.plan.corpus.data_key
+    assert run.data.params["seed"].isdigit()
+
+
+def test_a_branch_lies_under_its_trunk_and_both_are_found_by_the_key_of_what_they_share(projected: Projected) -> None:
+    projected.train_all()
+    projected.projection().sync()
+    children = projected.children()
+    trunk, branch = children[projected.trunk], children[projected.branch]
+    assert branch.data.tags["mlflow.parentRunId"] == trunk.info.run_id
+    assert (trunk.data.tags["scaling.kind"], branch.data.tags["scaling.kind"]) == ("trunk", "branch")
+    specs = {row.key: row.spec for row in projected.ledger.runs(STUDY)}
+    assert {key: run.data.tags["scaling.trunk_key"] for key, run in children.items()} == {
+        key: specs[key].trunk_key for key in children
+    }
 
 
 def test_files_lie_in_the_workspace_and_not_where_the_command_was_started(projected: Projected) -> None:
     projection = projected.projection()
     artifacts = projected.client.get_run(projection.parent_run_id).info.artifact_uri
-    assert artifacts.startswith((projected.conductor.workspace.root / "mlartifacts").as_uri())
+    assert artifacts.startswith((projected.workspace.root / "mlartifacts").as_uri())
+
+
+def test_another_store_is_built_from_the_ledger_like_the_first_and_doing_it_twice_changes_nothing(
+    projected: Projected,
+) -> None:
+    projected.train_all()
+    first = projected.projection()
+    first.sync()
+    first.end("FINISHED")
+    before = projected.shown()
+    assert len(before) == 5
+    projected.uri = projected.workspace.tracking_uri("sqlite:///other.db")
+    for _ in range(2):
+        again = projected.projection()
+        again.sync(anew=True)
+        again.end("FINISHED")
+        assert projected.shown() == before
+
+
+def test_a_run_that_somebody_deleted_is_sent_again(projected: Projected) -> None:
+    projected.train_all()
+    projected.projection().sync()
+    before = projected.shown()
+    projected.client.delete_run(projected.children()[projected.branch].info.run_id)
+    projected.projection().sync()
+    assert projected.shown() == before
+
+
+CHANGES = ("create_experiment", "create_run", "log_batch", "set_terminated", "update_run")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("done", [True, False], ids=["the answer is lost", "the request is lost"])
+def test_whichever_request_is_lost_everything_is_sent_once(
+    projected: Projected, tmp_path: Path, frozen: Any, monkeypatch: pytest.MonkeyPatch, done: bool
+) -> None:
+    """The n-th request fails, for each n: MLflow ends as without faults."""
+    projected.train_all()
+    projected.projection().sync()
+    control = projected.shown()
+    seen = _requests(monkeypatch, lambda _: False)
+    reference = Projected(*frozen, tmp_path / "reference")
+    _like(reference, projected)
+    reference.projection().sync()
+    total, seen[0] = seen[0], 0
+    assert total > 15
+    for n in range(1, total + 1, 2):
+        monkeypatch.undo()
+        faulted = Projected(*frozen, tmp_path / f"{n}")
+        _like(faulted, projected)
+        seen = _requests(monkeypatch, lambda at, n=n: at == n, done=done)
+        for _ in range(2):
+            try:
+                faulted.projection().sync()
+            except ConnectionError:
+                continue
+            break
+        assert seen[0] >= n, "the fault must really have happened"
+        assert faulted.shown() == control, n
+
+
+def _requests(monkeypatch: pytest.MonkeyPatch, fails: Callable[[int], bool], *, done: bool = False) -> list[int]:
+    """Counts the requests that change the store; those that ``fails`` picks raise, after being ``done`` or not."""
+    seen = [0]
+
+    def faulty(name: str) -> Callable[..., Any]:
+        real = getattr(MlflowClient, name)
+
+        def request(client: MlflowClient, *arguments: Any, **keywords: Any) -> Any:
+            seen[0] += 1
+            if not fails(seen[0]):
+                return real(client, *arguments, **keywords)
+            if done:
+                real(client, *arguments, **keywords)
+            raise ConnectionError(f"request {seen[0]}, {name}")
+
+        return request
+
+    for name in CHANGES:
+        monkeypatch.setattr(MlflowClient, name, faulty(name))
+    return seen
+
+
+def _like(copy: Projected, original: Projected) -> None:
+    """Give ``copy`` the very ledger of ``original``, with nothing sent."""
+    copy.ledger.close()
+    source, target = (sqlite3.connect(each.workspace.root / "ledger.db") for each in (original, copy))
+    source.backup(target)
+    target.execute("DELETE FROM mlflow_runs")
+    target.commit()
+    source.close()
+    target.close()
 
 
 def test_a_store_that_cannot_be_opened_stops_nothing_and_is_reported(projected: Projected, tmp_path: Path) -> None:
     unreachable = f"sqlite:///{tmp_path}"  # a folder, which no database can be
-    thread = ProjectionThread(projected.ledger.url, unreachable, None, "tiny", projected.plan, every_seconds=0.1)
-    assert thread.finish(timeout=3) is None
+    thread = ProjectionThread(projected.ledger.url, unreachable, None, STUDY, projected.plan, every_seconds=0.1)
+    assert thread.finish(timeout=1) is None
     assert thread.fault is not None
