@@ -212,7 +212,7 @@ class Ledger:
         What is long in 100,000 rows takes longer to read than all the rest of them.
         """
         named = [(RUNS if name in RUNS.c else MEMBERS).c[name] for name in _RunColumns._fields[:-2]]
-        texts = [sa.cast(RUNS.c.spec, sa.Text), sa.cast(RUNS.c.result, sa.Text)]
+        texts: list[sa.ColumnElement[Any]] = [sa.cast(RUNS.c.spec, sa.Text), sa.cast(RUNS.c.result, sa.Text)]
         if light:
             under_way = (RUNS.c.step > 0) & RUNS.c.state.not_in(("finished", "diverged"))
             texts = [sa.case((under_way, texts[0]), else_=""), sa.null()]

@@ -10,12 +10,16 @@ from pathlib import Path
 
 from mlflow import MlflowClient
 from mlflow.entities import Run
+from mlflow.exceptions import MlflowException
+from sqlalchemy.exc import SQLAlchemyError
 
-__all__ = ["REQUEST_SECONDS", "active_runs", "open_client"]
+__all__ = ["REQUEST_SECONDS", "STORE_FAULTS", "active_runs", "open_client"]
 
 REQUEST_SECONDS = 10
 """After which a request that a server took and did not answer counts as failed; MLflow's own 120 s times 7 retries
 would be a quarter of an hour."""
+STORE_FAULTS = (OSError, SQLAlchemyError, MlflowException)
+"""What a store that is away, locked or broken raises."""
 
 
 def open_client(uri: str) -> MlflowClient:

@@ -116,11 +116,9 @@ def send_again(conductor: Conductor, plan: Plan, study_file: Path, uri: str, *, 
 
     Raises :class:`UserError` where MLflow can't be reached.
     """
-    from mlflow.exceptions import MlflowException
-    from sqlalchemy.exc import SQLAlchemyError
-
     from scaling.errors import UserError
     from sweeps.mlflow_projection import MlflowProjection
+    from sweeps.mlflow_store import STORE_FAULTS
     from sweeps.standing import standing
 
     space, name = conductor.workspace, conductor.study.name
@@ -136,7 +134,7 @@ def send_again(conductor: Conductor, plan: Plan, study_file: Path, uri: str, *, 
             result = conductor.result(plan)
             _publish(absolute, projection.parent_run_id, result, write_report(conductor, result, study_file))
         projection.end(status)
-    except (OSError, SQLAlchemyError, MlflowException) as error:
+    except STORE_FAULTS as error:
         reason = str(error).splitlines()[0]
         raise UserError(f"MLflow at {absolute} can't be reached: {reason}; start it, or give another --uri") from error
     started = sum(row.started_at is not None for row in now.rows)

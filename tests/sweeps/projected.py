@@ -35,7 +35,14 @@ def tiny_study(text: Path) -> Study:
             "corpus": {"source": str(text), "vocabulary": 300, "held_out": 0.2},
             "model": {"context": 32},
             "budget": {"flops": 6e10},
-            "design": {"budgets": 3, "ratio": 1.3, "sizes": 4, "size_step": 1.5, "tokens_per_param": 2},
+            "design": {
+                "kind": "isoflop",
+                "budgets": 3,
+                "ratio": 1.3,
+                "sizes": 4,
+                "size_step": 1.5,
+                "tokens_per_param": 2,
+            },
             "hyperparameters": {"learning_rate": 0.01, "global_batch_tokens": 128},
         }
     )
