@@ -342,7 +342,8 @@ def _curves(view: StudyView) -> tuple[LossCurve, ...]:
     curves = []
     for key, logged in groups:
         held_out = logged.dropna(subset=["held_out_loss"])
-        points, column = (held_out, "held_out_loss") if len(held_out) >= 3 else (logged, "train_loss")
+        # A branch has few looks at the held-out set, and its training losses are too jagged to stand in for them.
+        points, column = (held_out, "held_out_loss") if len(held_out) else (logged, "train_loss")
         points = points.dropna(subset=[column]).sort_values("flops")
         points = points[points["flops"] > 0].iloc[_thin(int((points["flops"] > 0).sum()), most)]
         curves.append(
