@@ -118,5 +118,8 @@ def sqlite_settings(connection: Any, _record: Any) -> None:
 
 
 def begin_immediate(connection: sa.Connection) -> None:
+    # SQLAlchemy tells of a beginning in autocommit too; who only looks needs no lock.
+    if connection.get_execution_options().get("isolation_level") == "AUTOCOMMIT":
+        return
     # Taking the write lock at once makes a reader-then-writer wait its turn instead of failing half-way.
     connection.exec_driver_sql("BEGIN IMMEDIATE")

@@ -47,7 +47,7 @@ app = typer.Typer(
     help="Plan, train and fit scaling-law sweeps of small transformers, and size the one large run from them.",
     epilog="Start with: scaling study new quickstart && scaling run quickstart.yaml",
 )
-app.add_typer(study.app, name="study", help="Write a study file.")
+app.add_typer(study.app, name="study", help="Write a study file; carry a study elsewhere.")
 app.command("plan")(plan.plan)
 app.command("run")(run.run)
 app.command("sweep")(sweep.sweep)

@@ -84,7 +84,8 @@ def facts(now: Standing) -> str:
 def run_line(row: RunRow) -> str:
     loss = f"loss {row.loss:.4f}" if row.loss is not None else ""
     rate = f"{format_count(row.tokens_per_second)} tok/s" if row.state == "running" and row.tokens_per_second else ""
-    return f"{row.key[:8]} {row.stage:<8} {row.label:<38} {row.state:<9} {row.share:>4.0%}  {loss:<11}  {rate}".rstrip()
+    about = f"{row.key[:8]} {row.stage:<8} {printable(row.label):<38} {row.state:<9}"
+    return f"{about} {row.share:>4.0%}  {loss:<11}  {rate}".rstrip()
 
 
 def trouble(now: Standing, row: RunRow) -> list[str]:
@@ -92,7 +93,7 @@ def trouble(now: Standing, row: RunRow) -> list[str]:
     reason = printable(row.error) if row.error else "its loss was not finite"
     times = f" ({row.failures} of its failures counted)" if row.failures else ""
     log = [f"log: {now.logs[row.key]}"] if row.key in now.logs else []
-    return [f"{row.key[:8]} {row.label} {row.state}{times}: {reason}", *log]
+    return [f"{row.key[:8]} {printable(row.label)} {row.state}{times}: {reason}", *log]
 
 
 def printable(text: str) -> str:

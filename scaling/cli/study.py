@@ -1,4 +1,4 @@
-"""``scaling study new``."""
+"""``scaling study new``, ``export`` and ``import``."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from scaling.cli.options import JsonFlag, print_json
+from scaling.cli.options import JsonFlag, StudyFile, WorkspaceOption, print_json
 from scaling.errors import UserError
 
 app = typer.Typer(no_args_is_help=True)
@@ -15,7 +15,7 @@ app = typer.Typer(no_args_is_help=True)
 
 @app.callback()
 def _study() -> None:
-    """Write a study file."""
+    """Write a study file; carry a study from one workspace to another."""
 
 
 @app.command("new", epilog="Example: scaling study new quickstart")
@@ -40,3 +40,57 @@ def new(
         print_json({"study_file": str(path)})
     else:
         typer.echo(f"wrote {path}\nnext: scaling plan {path}   or   scaling run {path}")
+
+
+@app.command("export", epilog="Example: scaling study export quickstart.yaml quickstart.tar.gz")
+def export(
+    study: StudyFile,
+    file: Annotated[Path, typer.Argument(metavar="FILE.tar.gz", help="Where to write it.")],
+    checkpoints: Annotated[bool, typer.Option("--checkpoints", help="Take the runs' checkpoints too.")] = False,
+    workspace: WorkspaceOption = Path("workspace"),
+    as_json: JsonFlag = False,
+) -> None:
+    """Write a study's plan, runs, curves, forecasts and outcomes to one file, also while it runs."""
+    from scaling.quantity import format_count
+    from sweeps.bundle import export as write_bundle
+    from sweeps.ledger import Ledger
+    from sweeps.study import load_study
+    from sweeps.workspace import Workspace
+
+    name, space = load_study(study).name, Workspace(workspace)
+    if not file.parent.is_dir():
+        raise UserError(f"FILE is {file}, but there is no folder {file.parent}")
+    wrote = write_bundle(Ledger(space.ledger_url), space, name, file, checkpoints=checkpoints)
+    if as_json:
+        print_json({"study": name, "file": str(file), **wrote})
+    else:
+        typer.echo(
+            f"wrote {file}: {wrote['runs']} runs, {wrote['points']} points, {wrote['checkpoints']} checkpoints, "
+            f"{format_count(wrote['bytes'])}B\nnext: scaling study import {file} --workspace OTHER"
+        )
+
+
+@app.command("import", epilog="Example: scaling study import quickstart.tar.gz")
+def import_(
+    file: Annotated[Path, typer.Argument(metavar="FILE.tar.gz", help="What `scaling study export` wrote.")],
+    workspace: WorkspaceOption = Path("workspace"),
+    as_json: JsonFlag = False,
+) -> None:
+    """Merge an exported study into a workspace: the same run in both is one run, and the further state wins."""
+    from dataclasses import asdict
+
+    from sweeps.bundle_merge import import_study
+    from sweeps.ledger import Ledger
+    from sweeps.workspace import Workspace
+
+    space = Workspace(workspace)
+    merged = import_study(Ledger(space.ledger_url), space, file)
+    if as_json:
+        print_json(asdict(merged))
+        return
+    typer.echo(
+        f"{merged.study}: {len(merged.taken)} runs taken from {file}, {len(merged.kept)} as they were here, "
+        f"{merged.forecasts} forecasts, {merged.checkpoints} checkpoints"
+    )
+    for conflict in merged.conflicts:
+        typer.echo(f"! {conflict}")
