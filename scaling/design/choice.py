@@ -23,6 +23,7 @@ from scaling.laws.law import FloatArray, IntArray
 __all__ = ["Candidates", "Choice"]
 
 _ROUNDING = 1 + 1e-12
+_WORTH_A_TRY = 1e-8
 
 
 @dataclass(frozen=True)
@@ -79,7 +80,10 @@ class Choice:
         lowered_KQ2C = self._covariance_KQ2C**2 / (self._variance_K2C + self._noise_K2C)[:, None]
         ratio_KQ2C = np.maximum(1 - lowered_KQ2C / self._target_KQ[..., None], 1e-12)
         weight_KQ = self.study.weight_K[:, None] * self.weight_Q
-        return np.asarray(-np.einsum("kqc,kq->c", np.log(ratio_KQ2C), weight_KQ, optimize=True))
+        gain_2C = -np.einsum("kqc,kq->c", np.log(ratio_KQ2C), weight_KQ, optimize=True)
+        # The first run of a trunk costs and tells what it would alone; that others may branch from it is worth a try.
+        gain_2C[self._runs :] += _WORTH_A_TRY
+        return np.asarray(gain_2C)
 
     def add(self, candidate: int) -> None:
         self._update(candidate, 1.0)
@@ -159,8 +163,9 @@ class Choice:
                 worth_2C = np.where(fits, self.gains() / np.maximum(cost_2C, 1e-300) ** thrift, -math.inf)
             self.add(int(np.argmax(worth_2C)))
 
-    def exchange(self, budget: float, most_runs: int, passes: int) -> None:
-        """Put each run in turn to where it tells most for what it may cost, until none moves."""
+    def exchange(self, budget: float, most_runs: int, thrift: float, passes: int) -> None:
+        """Put each run in turn to where it tells most for what it may cost, and spend what that leaves, until none
+        moves."""
         for _ in range(passes):
             before = self.criterion()
             for _ in range(len(self.chosen) - self.given):
@@ -169,6 +174,6 @@ class Choice:
                 gains_2C = np.where(self.cost() + cost_2C <= budget * _ROUNDING, self.gains(), -math.inf)
                 best = int(np.argmax(gains_2C))
                 self.add(best if gains_2C[best] > gains_2C[gone] + 1e-12 else gone)
-            self.fill(budget, most_runs, 0.0)
+            self.fill(budget, most_runs, thrift)
             if before - self.criterion() < 1e-3:
                 return

@@ -11,7 +11,7 @@ from scaling.shape import ModelShape, ParameterCounts
 
 __all__ = ["Design", "DesignKind", "DesignPoint"]
 
-DesignKind = Literal["information", "isoflop", "ratio", "grid", "curves", "csv"]
+DesignKind = Literal["information", "isoflop", "ratio", "grid", "curves", "csv", "cure"]
 
 
 class DesignPoint(Record):

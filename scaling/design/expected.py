@@ -11,29 +11,23 @@ Shapes: n runs, S truths, K scenarios, P constants, M coefficients, Q = 2 answer
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 
 import numpy as np
 from pydantic import Field
 from scipy import stats
 
 from scaling.design.design import Design
-from scaling.design.family import family_of
-from scaling.design.isoflop import budgets_for, isoflop_design
 from scaling.design.law_prior import LawPrior
 from scaling.design.linear_study import LinearStudy, linear_study
 from scaling.design.trunks import trunk_numbers
-from scaling.errors import UserError
 from scaling.fits.bootstrap import SHARED_VARIANCE
 from scaling.fits.drift import DriftPrior, Predictive
 from scaling.fits.linearised import psi_moments
 from scaling.laws.law import FloatArray, IntArray
 from scaling.record import Record
 
-__all__ = ["Alternative", "ExpectedInterval", "alternatives", "expected_interval"]
+__all__ = ["Alternative", "ExpectedInterval", "expected_interval"]
 
-_LINES, _SIZES, _RATIO, _WIDTH = 5, 7, 4.0, 16.0
-"""The iso-FLOP lines that a design is told beside: sizes over a factor of 16, budgets a factor of 4 apart."""
 _NODES = 32
 
 
@@ -168,40 +162,3 @@ def _with_drift(study: LinearStudy, truths: int, trunk_n: IntArray, share: float
     target_KMQ = np.swapaxes(study.target_KQM[truths:], 1, 2)
     known_KQ = (target_KMQ * np.linalg.solve(normal_KMM, target_KMQ)).sum(axis=1)
     return np.asarray(known_KQ + study.beyond_KQ[truths:])
-
-
-def alternatives(
-    design: Design,
-    prior: LawPrior,
-    target_flops: float,
-    noise: float,
-    *,
-    again: Callable[[float], Design] | None = None,
-    drift: DriftPrior = DriftPrior(),  # noqa: B008  # frozen
-) -> tuple[Alternative, ...]:
-    """What five iso-FLOP lines of seven runs of the same FLOPs would tell and, where ``again`` plans a design of the
-    same kind for other FLOPs, what twice the compute would."""
-    family = family_of(design.points[0], design.global_batch_tokens)
-
-    def lines() -> Design:
-        return isoflop_design(
-            family,
-            budgets=budgets_for(design.flops, _LINES, _RATIO, _SIZES),
-            sizes_per_budget=_SIZES,
-            tokens_per_param_centre=design.tokens_per_param_centre,
-            size_step=_WIDTH ** (1 / (_SIZES - 1)),
-        )
-
-    asked: list[tuple[str, Callable[[], Design]]] = [("five iso-FLOP lines of the same compute", lines)]
-    if again is not None:
-        plan = again
-        asked.append((f"{design.kind} with twice the compute", lambda: plan(2 * design.flops)))
-    told = []
-    for name, lay_out in asked:
-        try:
-            expected = expected_interval(lay_out(), prior, target_flops, noise, drift=drift)
-        except UserError as error:
-            told.append(Alternative(name=name, expected=None, reason=str(error)))
-            continue
-        told.append(Alternative(name=name, expected=expected))
-    return tuple(told)

@@ -26,7 +26,7 @@ from scaling.fits.drift import DriftPrior
 from scaling.laws.law import FloatArray
 from scaling.shape import ModelShape
 
-__all__ = ["Cost", "Limits", "information_design", "typical_drift"]
+__all__ = ["Cost", "Limits", "information_design"]
 
 Cost = Callable[[ModelShape, int], float]
 """What training a shape on so many tokens costs, from start to end: FLOPs, or seconds."""
@@ -48,8 +48,8 @@ class Limits:
     most_runs: int = 40
     largest_share: float = 0.2
     """Of the budget, what one run may cost."""
-    smallest_share: float = 2e-4
-    """Of the budget, what one run costs at least: a law is not trusted over more than three orders of compute."""
+    smallest_share: float = 3e-4
+    """Of the budget, what one run costs at least: one law is not trusted further down."""
     smallest_params: float = 0.0
     """Total parameters of the smallest model that is believed to follow the law of the larger ones."""
     fewest_steps: int = FEWEST_STEPS
@@ -57,9 +57,9 @@ class Limits:
     """Whether a machine can train the shape on so many tokens: its memory, its minutes."""
 
 
-def typical_drift(prior: DriftPrior) -> tuple[float, float]:
-    """Geometric means of τ_C and τ_R."""
-    return math.exp(prior.ln_tau_c[0]), math.exp(prior.ln_tau_r[0])
+def _drift_to_bear(prior: DriftPrior) -> tuple[float, float]:
+    """Root mean squares of τ_C and τ_R: a design should serve the sweeps that drift, not the typical one alone."""
+    return tuple(math.exp(mean + sd * sd) for mean, sd in (prior.ln_tau_c, prior.ln_tau_r))  # type: ignore[return-value]
 
 
 def information_design(
@@ -76,6 +76,7 @@ def information_design(
     drift: DriftPrior | None = DriftPrior(),  # noqa: B008  # frozen
     replicates: int = 3,
     trained: Sequence[DesignPoint] = (),
+    trunks_open: bool = False,
 ) -> Design:
     """The runs for ``budget`` that tell most about ln L and ln N* at ``target_flops``, weighed by ``weights``.
 
@@ -83,7 +84,8 @@ def information_design(
     FLOPs by default, or seconds. cooldown: share of a run's tokens, where runs may branch from trunks; None for
     separate runs alone. drift: what the law may miss; None to trust it. replicates: the fewest runs that repeat
     another with a new seed, so that noise can be told from misfit. trained: runs that are there already: they tell
-    what they tell, cost nothing, and are not in the design; their trunks can be carried on.
+    what they tell, cost nothing, and are not in the design. trunks_open: whether their trunks can still be carried on
+    or branched from.
 
     The run that is kept back to test the forecast (``hold_out_point``) is beyond the budget, as of every design.
 
@@ -105,7 +107,7 @@ def information_design(
         )
     points = [*trained, *fresh]
     study = _study(points, prior, target_flops, noise, drift, centre)
-    table = _table(points, len(trained), price, cooldown)
+    table = _table(points, len(trained), price, cooldown, trunks_open)
     choice = _best(study, table, np.array(weights), points, len(trained), budget, limits.most_runs, replicates)
     picked = choice.chosen[choice.given :]
     if len(picked) + len(trained) < fewest:
@@ -114,7 +116,7 @@ def information_design(
             f"{fewest}: use more, smaller batches or a smaller vocabulary"
         )
     runs, branched = [points[candidate % len(points)] for candidate in picked], [c >= len(points) for c in picked]
-    laid = _numbered(runs, branched, trained)
+    laid = _numbered(runs, branched, trained, trunks_open)
     return Design(
         kind="information",
         points=priced(laid, 1.0 if cooldown is None else cooldown, trained),
@@ -165,7 +167,7 @@ def _study(
     flops = np.array([point.flops for point in points])
     taus: list[tuple[float, float, float]] = [(0.0, 0.0, 1.0 if drift is None else 1 - _DRIFT_WEIGHT)]
     if drift is not None:
-        taus.append((*typical_drift(drift), _DRIFT_WEIGHT))
+        taus.append((*_drift_to_bear(drift), _DRIFT_WEIGHT))
     return linear_study(
         prior,
         params,
@@ -179,11 +181,13 @@ def _study(
     )
 
 
-def _table(points: Sequence[DesignPoint], given: int, price: Cost, cooldown: float | None) -> Candidates:
+def _table(
+    points: Sequence[DesignPoint], given: int, price: Cost, cooldown: float | None, trunks_open: bool
+) -> Candidates:
     cost_C = np.array([price(point.shape, point.tokens) for point in points])
     # A trunk that is there already is carried on; a size without one would begin its first.
     trunks: dict[tuple[ModelShape, int | None], int] = {}
-    existing = {point.shape: point.replicate for point in points[:given] if point.branched}
+    existing = {point.shape: point.replicate for point in points[:given] if point.branched and trunks_open}
     numbers = [
         trunks.setdefault((p.shape, p.replicate if place < given else existing.get(p.shape)), len(trunks))
         for place, p in enumerate(points)
@@ -211,19 +215,20 @@ def _best(
     """The best of three greedy choices, its runs exchanged; with as many replicates as were asked for."""
     there = [place + len(points) * points[place].branched for place in range(given)]
 
-    def greedy(thrift: float, budget: float, most: int) -> Choice:
-        choice = Choice(study, table, weight_Q, list(there))
-        choice.fill(budget, most, thrift)
-        return choice
+    def best(budget: float, most: int) -> Choice:
+        tried = []
+        for thrift in _THRIFTS:
+            choice = Choice(study, table, weight_Q, list(there))
+            choice.fill(budget, most, thrift)
+            choice.exchange(budget, most, thrift, _PASSES)
+            tried.append(choice)
+        return min(tried, key=Choice.criterion)
 
-    choice = min((greedy(thrift, budget, most_runs) for thrift in _THRIFTS), key=Choice.criterion)
-    choice.exchange(budget, most_runs, _PASSES)
+    choice = best(budget, most_runs)
     if _repeats(choice) >= replicates or most_runs <= replicates:
         return choice
     # Too few came of themselves: a share of the budget is set aside for them.
-    kept = budget * (1 - _REPLICATE_SHARE)
-    choice = min((greedy(thrift, kept, most_runs - replicates) for thrift in _THRIFTS), key=Choice.criterion)
-    choice.exchange(kept, most_runs - replicates, _PASSES)
+    choice = best(budget * (1 - _REPLICATE_SHARE), most_runs - replicates)
     while _repeats(choice) < replicates:
         left = (budget - choice.cost()) / (replicates - _repeats(choice))
         alone = sorted({candidate % len(points) for candidate in choice.chosen[choice.given :]})
@@ -242,13 +247,13 @@ def _repeats(choice: Choice) -> int:
 
 
 def _numbered(
-    chosen: Sequence[DesignPoint], branched: Sequence[bool], trained: Sequence[DesignPoint]
+    chosen: Sequence[DesignPoint], branched: Sequence[bool], trained: Sequence[DesignPoint], trunks_open: bool
 ) -> list[DesignPoint]:
     """Each run with its replicate: a trunk's branches share one, every other run of a size has a seed of its own."""
     next_seed = {
         shape: max(p.replicate for p in trained if p.shape == shape) + 1 for shape in {p.shape for p in trained}
     }
-    trunk_seed = {point.shape: point.replicate for point in trained if point.branched}
+    trunk_seed = {point.shape: point.replicate for point in trained if point.branched and trunks_open}
 
     def seed(shape: ModelShape) -> int:
         next_seed[shape] = next_seed.get(shape, 0) + 1

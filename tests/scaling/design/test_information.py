@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from scaling import architectures
 from scaling.design.design import Design
-from scaling.design.expected import alternatives, expected_interval
+from scaling.design.expected import expected_interval
 from scaling.design.family import Family
 from scaling.design.information import Limits, information_design
 from scaling.design.law_prior import LawPrior
@@ -113,22 +113,6 @@ def test_more_budget_never_widens_what_is_asked_for(weights: tuple[float, float]
         told = expected_interval(design, PRIOR, TARGET, 0.004)
         widths.append(weights[0] * math.log(told.loss) + weights[1] * math.log(math.log(told.params)))
     assert widths == sorted(widths, reverse=True)
-
-
-def test_less_noise_and_a_nearer_target_narrow_the_expected_interval(separate: Design) -> None:
-    now = expected_interval(separate, PRIOR, TARGET, 0.004)
-    assert expected_interval(separate, PRIOR, TARGET, 0.002).loss < now.loss
-    assert expected_interval(separate, PRIOR, TARGET / 30, 0.004).loss < now.loss
-
-
-def test_the_alternatives_stand_beside_the_design(separate: Design) -> None:
-    told = alternatives(separate, PRIOR, TARGET, 0.004, again=lambda flops: _design(budget=flops))
-    mine = expected_interval(separate, PRIOR, TARGET, 0.004)
-    lines, twice = told
-    assert lines.expected is not None and twice.expected is not None
-    assert lines.expected.flops == pytest.approx(separate.flops, rel=0.02)
-    assert mine.loss_if_law_holds < lines.expected.loss_if_law_holds
-    assert twice.expected.loss < mine.loss
 
 
 @pytest.mark.parametrize(
