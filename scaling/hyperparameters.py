@@ -13,6 +13,7 @@ from typing import Literal
 import numpy as np
 
 from scaling.errors import UserError
+from scaling.fits.tuned_law import TunedLaw
 from scaling.laws.deepseek import DEEPSEEK, DEEPSEEK_BATCH
 from scaling.laws.hyperparameter import HyperparameterLaw
 from scaling.laws.olmo_ladder import OLMO_LADDER, OLMO_LADDER_BATCH
@@ -36,6 +37,7 @@ __all__ = [
     "published_rate",
     "published_rates",
     "transferred_rate",
+    "tuned_rate",
 ]
 
 PUBLISHED_RATES: dict[str, HyperparameterLaw] = {law.name: law for law in (STEP_LAW, DEEPSEEK, OLMO_LADDER)}
@@ -75,19 +77,28 @@ class Valley(Record):
 
 
 class LearningRateLaw(Record):
-    """lr = rate_at * (N / params_at)^(-exponent), N total parameters; intervals of 90%."""
+    """lr = rate_at * (N / params_at)^(-exponent), N total parameters; intervals of 90%.
+
+    ``tuned`` is the law of N and D behind it, where hyperparameters were tuned; the rate is then that at the length
+    asked for.
+    """
 
     rate_at: Interval
     params_at: float
     exponent: Interval
     basis: str
+    tuned: TunedLaw | None = None
 
-    def rate(self, params: float) -> float:
-        """The peak learning rate for ``params`` total parameters."""
+    def rate(self, params: float, tokens: float | None = None) -> float:
+        """The peak learning rate for ``params`` total parameters, trained on ``tokens``."""
+        if self.tuned and tokens:
+            return self.tuned.at(params, tokens)["learning_rate"]
         return float(self.rate_at.estimate * (params / self.params_at) ** -self.exponent.estimate)
 
-    def rate_interval(self, params: float) -> Interval:
+    def rate_interval(self, params: float, tokens: float | None = None) -> Interval:
         """The rate with its interval, which widens with the distance from the probed sizes."""
+        if self.tuned and tokens:
+            return self.tuned.predict(params, tokens)["learning_rate"]
         distance = math.log(params / self.params_at)
         rate = self.rate(params)
 
@@ -183,6 +194,30 @@ def transferred_rate(params: float, valley: Valley, parametrisation: Parametrisa
         params_at=params,
         exponent=_TRANSFERRED[parametrisation.name],
         basis=f"probed at {format_count(params)} parameters{doubt}, carried to all sizes by {parametrisation.label}",
+    )
+
+
+def tuned_rate(law: TunedLaw) -> LearningRateLaw:
+    """The law that tuning found; between lengths of equal compute where none is asked for."""
+    rate = next(one for one in law.hyperparameters if one.name == "learning_rate")
+    slope = Interval(
+        estimate=rate.tokens_exponent.estimate - rate.params_exponent.estimate,
+        low=(rate.tokens_exponent.low or 0.0) - (rate.params_exponent.high or 0.0),
+        high=(rate.tokens_exponent.high or 0.0) - (rate.params_exponent.low or 0.0),
+    )
+    trials = sum(len(cell.trials) for cell in law.cells)
+    found = "; ".join(
+        f"{one.name} ~ N^{one.params_exponent.estimate:.2f} D^{one.tokens_exponent.estimate:.2f}"
+        if one.params_exponent.estimate or one.tokens_exponent.estimate
+        else f"{one.name} {one.at.estimate:.3g}"
+        for one in law.hyperparameters
+    )
+    return LearningRateLaw(
+        rate_at=rate.at,
+        params_at=law.params_at,
+        exponent=slope,
+        basis=f"tuned by {trials} trials at {len(law.cells)} sizes and lengths: {found}",
+        tuned=law,
     )
 
 

@@ -55,13 +55,21 @@ def recipe_from_study(
     ``context`` is tokens a sequence. Published laws that hold at this size and length are named beside.
     """
     beside = "".join(f"; {known.name} says {known.rate:.2g}" for known in published_rates(counts.nonembedding, tokens))
-    wanted = POWER_LINES_BATCH.carried(anchor.batch_tokens, anchor.tokens, tokens)
+    tuned = law.tuned.predict(counts.total, tokens).get("global_batch_tokens") if law.tuned else None
+    if tuned is not None:
+        wanted = tuned.estimate
+        grown = f"by the same trials, {format_count(tuned.low or 0)} to {format_count(tuned.high or 0)} tokens"
+    else:
+        wanted = POWER_LINES_BATCH.carried(anchor.batch_tokens, anchor.tokens, tokens)
+        grown = (
+            f"{format_count(anchor.batch_tokens)} tokens at {format_count(anchor.tokens)}, grown by "
+            f"D^{BATCH_EXPONENT} (Power Lines 2505.13738)"
+        )
     basis = (
         f"learning rate: {law.basis}, carried from {format_count(law.params_at)} to {format_count(counts.total)} "
-        f"parameters{beside}; batch: {format_count(anchor.batch_tokens)} tokens at "
-        f"{format_count(anchor.tokens)}, grown by D^{BATCH_EXPONENT} (Power Lines 2505.13738)"
+        f"parameters{beside}; batch: {grown}"
     )
-    return _recipe(law.rate_interval(counts.total), wanted, tokens, context, basis)
+    return _recipe(law.rate_interval(counts.total, tokens), wanted, tokens, context, basis)
 
 
 def recipe_from_literature(counts: ParameterCounts, tokens: float, context: int) -> Recipe:

@@ -6,6 +6,8 @@ done. What a person wants to read is written to the study's folder; the ledger s
 
 from __future__ import annotations
 
+import math
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -18,9 +20,10 @@ from scaling.design.law_prior import LawPrior
 from scaling.errors import UserError
 from scaling.fit import Fit
 from scaling.fits.together import fit_table
+from scaling.fits.tuned_law import TunedLaw, fit_tuned_law
 from scaling.forecast import Forecast, Outcome
 from scaling.hardware import price_of_device
-from scaling.hyperparameters import LearningRateLaw, fixed_rate
+from scaling.hyperparameters import LearningRateLaw, fixed_rate, tuned_rate
 from scaling.prediction import predict, score
 from scaling.quantity import format_count
 from scaling.recommend import StudyContext, recommend
@@ -256,9 +259,10 @@ class Conductor:
                 plan,
                 point.shape,
                 point.tokens,
-                rates.rate(point.params.total),
+                rates.rate(point.params.total, _length(point, lengths.get(at, ()))),
                 self.study.seed + point.replicate,
                 branches=lengths.get(at, ()),
+                tuned=self._tuned(rates, point.params.total, _length(point, lengths.get(at, ()))),
             )
             for at, point in enumerate(points)
         ]
@@ -274,8 +278,10 @@ class Conductor:
         ]
 
     def learning_rates(self, plan: Plan) -> LearningRateLaw:
-        """The study's law of learning rates: given as a number, or probed."""
+        """The study's law of learning rates: given as a number, tuned, or probed."""
         given = self.study.hyperparameters.learning_rate
+        if self.study.hyperparameters.tune:
+            return tuned_rate(self.tune(plan))
         if given != "probe":
             return fixed_rate(given, plan.parametrisation)
         self.ledger.add(self.study.name, probe_runs(self.study, plan))
@@ -283,6 +289,39 @@ class Conductor:
         result = probe_result(self.ledger, self.study.name, plan.parametrisation)
         self._write("learning_rates.json", result.model_dump_json(indent=2))
         return result.law
+
+    def tune(self, plan: Plan) -> TunedLaw:
+        """Tune the hyperparameters at small sizes, as far as it is not done; :class:`UserError` without a law."""
+        # Optuna takes a moment to load, and few studies tune.
+        from sweeps.tuning.stage import Tuner
+        from sweeps.tuning.storage import TrialStore
+
+        settings = self.study.hyperparameters.tune
+        assert settings is not None
+        tuner = Tuner(self.study, plan, self.ledger, TrialStore(self.folder / "optuna", settings.storage), self.workers)
+        tuner.advance()
+        if not tuner.done:
+            executor = LocalExecutor(self.workspace, self.study.name, plan.numerics.threads)
+            run_stage(
+                self.ledger, executor, self.study.name, "tune", workers=self.workers,
+                report=lambda rows: self.progress.runs("tune", rows), advance=tuner.advance,
+            )  # fmt: skip
+        law = fit_tuned_law(tuner.trials)
+        self._write("tuning.json", law.model_dump_json(indent=2))
+        return tuner.law()
+
+    def _tuned(self, rates: LearningRateLaw, params: float, tokens: float) -> dict[str, float]:
+        """What tuning says beside the rate, for :func:`run_spec`: batches as they can be trained."""
+        if rates.tuned is None:
+            return {}
+        values = {name: float(f"{value:.6g}") for name, value in rates.tuned.at(params, tokens).items()}
+        if "global_batch_tokens" in values:
+            context = self.study.model.context
+            wanted = round(math.log2(max(values["global_batch_tokens"] / context, 1.0)))
+            values["global_batch_tokens"] = context * 2**wanted
+        if "warmup" in values:
+            values["warmup"] = min(values["warmup"], 1 - self.study.hyperparameters.cooldown)
+        return values
 
     def _train(self, plan: Plan, stage: Stage) -> None:
         rows = self.ledger.runs(self.study.name, stage)
@@ -325,8 +364,9 @@ class Conductor:
                     plan,
                     point.shape,
                     point.tokens,
-                    rates.rate(point.params.total),
+                    rates.rate(point.params.total, point.tokens),
                     self.study.seed + replicate,
+                    tuned=self._tuned(rates, point.params.total, point.tokens),
                 ),
                 stage="hold-out",
                 label=f"hold-out {_label(point)} #{replicate}",
@@ -428,6 +468,12 @@ class Conductor:
 
     def _write(self, name: str, content: str) -> None:
         write_whole(self.folder / name, content)
+
+
+def _length(point: DesignPoint, branches: Collection[int]) -> float:
+    """The tokens that the recipe is for: of a trunk's branches, which share it, the middle by their logarithms."""
+    lengths = list(branches) or [point.tokens]
+    return math.exp(sum(map(math.log, lengths)) / len(lengths))
 
 
 def _label(point: DesignPoint) -> str:

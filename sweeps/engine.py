@@ -62,15 +62,17 @@ def run_stage(
     *,
     workers: int,
     report: Callable[[list[RunRow]], None],
+    advance: Callable[[], None] = lambda: None,
 ) -> None:
     """Train every run of ``stage`` that isn't trained yet, ``workers`` at a time.
 
     Raises :class:`Interrupted` after a clean stop, :class:`StageFailed` if workers can't even start. A run that fails
-    ``MAX_FAILURES`` times is left ``failed`` and does not stop the others.
+    ``MAX_FAILURES`` times is left ``failed`` and does not stop the others. ``advance`` is called before each look at
+    the stage, and may plan more runs of it.
     """
     with _stop_on_signals() as stopping:
         try:
-            _until_done(ledger, executor, study, stage, workers, stopping, report)
+            _until_done(ledger, executor, study, stage, workers, stopping, report, advance)
         finally:
             executor.stop()
 
@@ -83,6 +85,7 @@ def _until_done(
     workers: int,
     stopping: _Stopping,
     report: Callable[[list[RunRow]], None],
+    advance: Callable[[], None],
 ) -> None:
     idle_deaths = 0
     reported = 0.0
@@ -97,6 +100,7 @@ def _until_done(
         if stopping.is_set():
             raise Interrupted(stopping.number)
         ledger.reap()
+        advance()
         rows = ledger.runs(study, stage)
         planned = sum(row.state == "planned" for row in rows)
         running = sum(row.state == "running" for row in rows)

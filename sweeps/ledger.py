@@ -7,7 +7,8 @@ only in single statements, so that two processes asking for work never get the s
        ▲                  │
        └──release/fail────┴──too many failures──► failed
 
-``sweeps.ledger_control`` sets runs to ``killed`` and plans killed and failed ones again.
+``sweeps.ledger_control`` sets runs to ``killed`` and plans killed and failed ones again. A trial that tuning gives up
+is ``pruned``; it is planned again if something else than tuning wants the run.
 
 A run may branch off another, its carrier, which keeps a checkpoint on its way for it: it is leased once the carrier is
 past that step, or has ended in whatever way.
@@ -55,9 +56,9 @@ MAX_FAILURES = 3
 HEARTBEAT_TIMEOUT_SECONDS = 120.0
 GENESIS = "0" * 64
 
-State = Literal["planned", "running", "finished", "diverged", "failed", "killed"]
-Stage = Literal["probe", "sweep", "hold-out"]
-ENDED: tuple[State, ...] = ("finished", "diverged", "failed", "killed")
+State = Literal["planned", "running", "finished", "diverged", "failed", "killed", "pruned"]
+Stage = Literal["probe", "tune", "sweep", "hold-out"]
+ENDED: tuple[State, ...] = ("finished", "diverged", "failed", "killed", "pruned")
 """What nobody trains unless somebody asks for it again."""
 
 
@@ -177,7 +178,7 @@ class Ledger:
 
     def add(self, study: str, runs: Iterable[PlannedRun]) -> None:
         """Make ``runs`` part of ``study``; runs that the workspace already has, in any state, are not planned anew."""
-        planned, members = [], []
+        planned, members, runs = [], [], list(runs)
         for run in runs:
             flops = training_flops(run.spec.shape, run.spec.tokens)
             branch_step = run.spec.branch_step if run.carrier else 0
@@ -205,6 +206,11 @@ class Ledger:
             with self._engine.begin() as db:
                 db.execute(insert(RUNS).on_conflict_do_nothing(), planned)
                 db.execute(insert(MEMBERS).on_conflict_do_nothing(), members)
+                wanted = [run.spec.key for run in runs if run.stage != "tune"]
+                given_up = sa.select(RUNS.c.key).where(RUNS.c.state == "pruned")
+                for key in {*wanted} & {*db.scalars(given_up)}:
+                    again = {"state": "planned", "owner": None, "error": None, "ended_at": None}
+                    db.execute(sa.update(RUNS).where(RUNS.c.key == key, RUNS.c.state == "pruned").values(**again))
 
     def runs(self, study: str, stage: Stage | None = None, *, light: bool = False) -> list[RunRow]:
         """The study's runs, the cheapest first; ``light`` leaves out results, and specifications but of runs under way.
@@ -334,11 +340,21 @@ class Ledger:
         )
 
     def release(self, key: str, owner: Owner) -> bool:
-        """Give an interrupted run back; no fault is counted against it. A killed one is let go of and stays killed."""
+        """Give an interrupted run back; no fault is counted against it. One that was killed or pruned is let go of and
+        stays so."""
         with self._engine.begin() as db:
-            killed = (RUNS.c.key == key, RUNS.c.owner == str(owner), RUNS.c.state == "killed")
+            killed = (RUNS.c.key == key, RUNS.c.owner == str(owner), RUNS.c.state.in_(("killed", "pruned")))
             db.execute(sa.update(RUNS).where(*killed).values(owner=None))
             return db.execute(_while_owned(key, owner).values(state="planned", owner=None)).rowcount == 1
+
+    def prune(self, key: str, why: str) -> bool:
+        """Give a trial up before its end; who trains it stops at the next step's boundary. Not if something else than
+        tuning wants it too."""
+        others = sa.select(MEMBERS.c.run_key).where(MEMBERS.c.run_key == key, MEMBERS.c.stage != "tune")
+        chosen = (RUNS.c.key == key, RUNS.c.state.in_(("planned", "running")), ~others.exists())
+        values = {"state": "pruned", "error": why, "ended_at": time.time()}
+        with self._engine.begin() as db:
+            return db.execute(sa.update(RUNS).where(*chosen).values(**values)).rowcount == 1
 
     def fail(self, key: str, owner: Owner, error: str) -> bool:
         """Count a failure; the run is planned again until it has failed ``MAX_FAILURES`` times."""

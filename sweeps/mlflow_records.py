@@ -20,6 +20,7 @@ STATUS = {
     "failed": "FAILED",
     "planned": "KILLED",
     "killed": "KILLED",
+    "pruned": "KILLED",
     "running": "RUNNING",
 }
 """A run that was taken up and is planned again was interrupted."""

@@ -18,7 +18,7 @@ def observations(ledger: Ledger, study: str, plan: Plan) -> pd.DataFrame:
     rows = [
         _observation(run, study, plan)
         for run in ledger.runs(study)
-        if run.stage != "probe" and run.state in ("finished", "diverged")
+        if run.stage in ("sweep", "hold-out") and run.state in ("finished", "diverged")
     ]
     return pd.DataFrame([row.model_dump() for row in rows], columns=list(COLUMNS))
 
@@ -71,7 +71,7 @@ def curves(ledger: Ledger, study: str) -> pd.DataFrame:
     points = [
         (row.run_key, row.step, row.tokens, row.flops, row.name, row.value)
         for run in ledger.runs(study)
-        if run.stage != "probe"
+        if run.stage in ("sweep", "hold-out")
         for row in ledger.points(run.key)
         if row.name in ("train_loss", "held_out_loss")
     ]

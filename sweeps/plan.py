@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import statistics
 from collections import defaultdict
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -17,6 +17,7 @@ from pydantic import Field
 from scaling.architectures import total_params
 from scaling.design.design import Design, DesignKind, DesignPoint
 from scaling.design.family import family_of, hold_out_point
+from scaling.laws.power_lines import WeightDecay
 from scaling.record import Record
 from scaling.run_spec import OptimizerSpec, Parametrisation, RunSpec, ScheduleSpec
 from scaling.shape import ModelShape
@@ -24,6 +25,7 @@ from sweeps.budget import Cost
 from sweeps.expectation import Expectation
 from sweeps.makespan import Job, makespan_seconds
 from sweeps.study import Study
+from sweeps.tuning.space import space_of
 from trainer.data.shards import Corpus
 from trainer.loop.calibration import Calibration
 from trainer.loop.memory import estimate_memory
@@ -42,6 +44,8 @@ __all__ = [
     "trunks_of",
 ]
 
+LEAST_TRIAL_STEPS = 20
+"""Of the largest batch that tuning tries."""
 MAX_HELD_OUT_TOKENS = 65_536
 MEMORY_SHAPES = 4
 """An estimate takes most of a second."""
@@ -102,6 +106,9 @@ class Plan(Record):
     workers: int
     evaluation_tokens: int
     probe: tuple[ProbePoint, ...]
+    tune: tuple[ProbePoint, ...] = ()
+    """Sizes and lengths at which hyperparameters are tuned, each with the seconds of one trial."""
+    tune_trials: int = 0
     design: DesignKind = "isoflop"
     sweep: tuple[PlannedPoint, ...]
     hold_out: PlannedPoint
@@ -137,6 +144,7 @@ class Plan(Record):
         count = workers or self.workers
         return (
             makespan_seconds([Job(probe.seconds) for probe in self.probe], count)
+            + sum(makespan_seconds([Job(cell.seconds)] * self.tune_trials, count) for cell in self.tune)
             + makespan_seconds([planned.job for planned in self.sweep], count)
             + makespan_seconds([Job(self.hold_out.seconds)] * self.replicates, count)
         )
@@ -146,6 +154,7 @@ class Plan(Record):
         return {
             "runs": len(self.sweep),
             "probe_runs": len(self.probe),
+            "tune_trials": len(self.tune) * self.tune_trials,
             "hold_out_runs": self.replicates,
             "sizes": len(self.shapes),
             "budgets": ", ".join(f"{budget:.3g}" for budget in self.budgets),
@@ -258,6 +267,8 @@ def make_plan(
             manifest.held_out.tokens // study.model.context * study.model.context, MAX_HELD_OUT_TOKENS
         ),
         probe=probe,
+        tune=tuple(_tune(study, design, seconds)),
+        tune_trials=study.hyperparameters.tune.trials if study.hyperparameters.tune else 0,
         design=design.kind,
         sweep=_planned(study, design.points, calibration, numerics),
         hold_out=held,
@@ -282,7 +293,7 @@ def _memory_by_shape(study: Study, shapes: Sequence[ModelShape], numerics: Numer
 def _probe(study: Study, design: Design, seconds: Callable[[ModelShape, int], float]) -> list[ProbePoint]:
     """Each rate at two sizes of the sweep's cheap end; at one between them where the parametrisation carries its rate
     to all. On iso-FLOP lines those are the second smallest and the second largest of the smallest budget."""
-    if study.hyperparameters.learning_rate != "probe":
+    if study.hyperparameters.learning_rate != "probe" or study.hyperparameters.tune:
         return []
     standard = study.hyperparameters.parametrisation.name == "standard"
     line = _cheap_line(design)
@@ -293,6 +304,29 @@ def _probe(study: Study, design: Design, seconds: Callable[[ModelShape, int], fl
         for point in ((line[1], line[-2]) if standard else (line[len(line) // 2],))
         for rate in PROBE_RATES
     ]
+
+
+def _tune(study: Study, design: Design, seconds: Callable[[ModelShape, int], float]) -> list[ProbePoint]:
+    """Sizes of the sweep's cheap end from its smallest to its largest, each at its length there and at a half, a
+    quarter and so on of it: whole steps of the largest batch that is tried. A size with all its lengths, the shortest
+    first."""
+    settings, hyper = study.hyperparameters.tune, study.hyperparameters
+    if settings is None:
+        return []
+    space = space_of(
+        settings, context=study.model.context, batch_tokens=hyper.global_batch_tokens, decay=hyper.weight_decay
+    )
+    batch = max(space.largest("global_batch_tokens", hyper.global_batch_tokens), hyper.global_batch_tokens)
+    line = _cheap_line(design)
+    at = np.unique(np.linspace(0, len(line) - 1, settings.sizes).round().astype(int))
+    cells = []
+    for point in (line[i] for i in at):
+        for halvings in reversed(range(settings.lengths)):
+            tokens = max(LEAST_TRIAL_STEPS, round(point.tokens / 2**halvings / batch)) * batch
+            cells.append(
+                ProbePoint(shape=point.shape, tokens=tokens, learning_rate=0.01, seconds=seconds(point.shape, tokens))
+            )
+    return list({(cell.shape, cell.tokens): cell for cell in cells}.values())
 
 
 def _cheap_line(design: Design) -> list[DesignPoint]:
@@ -317,15 +351,19 @@ def run_spec(
     learning_rate: float,
     seed: int,
     branches: Collection[int] = (),
+    tuned: Mapping[str, float] | None = None,
 ) -> RunSpec:
     """The specification of one run under the study's recipe.
 
     branches: token counts of the runs that share its trunk. What they share follows from all of them: the warm-up is
-    the shortest one's, the weight decay the longest one's.
+    the shortest one's, the weight decay the longest one's. tuned: what replaces the recipe's values, by the names of
+    ``sweeps.tuning.space``; the run is then as long as whole steps of its batch allow.
     """
     settings = study.hyperparameters
     shortest, longest = min((tokens, *branches)), max((tokens, *branches))
-    batch = settings.global_batch_tokens
+    tuned = tuned or {}
+    batch = int(tuned.get("global_batch_tokens", settings.global_batch_tokens))
+    tokens = max(1, round(tokens / batch)) * batch
     # Rounded so that the key does not hang on the last bit of a fitted number.
     rate = float(f"{learning_rate:.6g}")
 
@@ -341,9 +379,21 @@ def run_spec(
         data_key=plan.corpus.data_key,
         tokenizer_key=plan.corpus.tokenizer_key,
         held_out_tokens=plan.evaluation_tokens,
-        optimizer=OptimizerSpec(learning_rate=rate, weight_decay=settings.weight_decay.of(batch, rate, longest)),
+        optimizer=OptimizerSpec(
+            learning_rate=rate,
+            weight_decay=_decay(settings.weight_decay, tuned).of(batch, rate, longest),
+            **{beta: round(1 - tuned[f"1-{beta}"], 6) for beta in ("beta1", "beta2") if f"1-{beta}" in tuned},
+        ),
         schedule=ScheduleSpec(
-            warmup_tokens=whole_steps(settings.warmup, shortest),
+            warmup_tokens=whole_steps(tuned.get("warmup", settings.warmup), shortest),
             cooldown_tokens=whole_steps(settings.cooldown, tokens),
         ),
     )
+
+
+def _decay(given: WeightDecay, tuned: Mapping[str, float]) -> WeightDecay:
+    """The recipe's decay, or the tuned one, which is of the same kind."""
+    if "weight_decay" not in tuned:
+        return given
+    value = tuned["weight_decay"]
+    return WeightDecay(absolute=value) if given.timescale is None else WeightDecay(timescale=value)

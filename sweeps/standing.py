@@ -72,7 +72,12 @@ def standing(ledger: Ledger, workspace: Workspace, study: str) -> Standing:
     if len(rows) <= LARGE_STUDY:
         rows = ledger.runs(study)
     stages = {row.stage for row in rows}
-    planned = {"probe": len(plan["probe"]), "sweep": len(plan["sweep"]), "hold-out": plan["replicates"]}
+    planned = {
+        "probe": len(plan["probe"]),
+        "tune": len(plan.get("tune", ())) * plan.get("tune_trials", 0),
+        "sweep": len(plan["sweep"]),
+        "hold-out": plan["replicates"],
+    }
     coming = {stage: runs for stage, runs in planned.items() if runs and stage not in stages}
     return Standing(study, rows, coming, _seconds_left(plan, rows, coming), _logs(workspace, rows))
 

@@ -18,6 +18,7 @@ from scaling.run_spec import Parametrisation
 from scaling.shape import ModelShape
 from sweeps.budget import Budget
 from sweeps.design_settings import DesignSettings, InformationDesign
+from sweeps.tuning.settings import TuneSettings
 from trainer.data.corpus_settings import CorpusSettings
 from trainer.settings_file import SettingsFile, read_settings
 
@@ -90,6 +91,18 @@ class Hyperparameters(Record):
     weight_decay: WeightDecay = WeightDecay(absolute=0.1)
     warmup: float = Field(default=0.1, ge=0, le=0.5)
     cooldown: float = Field(default=0.2, ge=0, le=0.5)
+    tune: TuneSettings | None = None
+    """Trials in place of the probe."""
+
+    @model_validator(mode="after")
+    def _one_way_to_the_rate(self) -> Hyperparameters:
+        if self.tune and self.learning_rate != "probe":
+            raise ValueError("has a number as learning_rate and tune, which looks for it: leave one of them out")
+        if self.tune and self.parametrisation.name != "standard" and not self.parametrisation.has_base:
+            raise ValueError(
+                f"has tune and parametrisation {self.parametrisation.name} without its base_width: give it"
+            )
+        return self
 
     @model_validator(mode="after")
     def _rate_of_a_base(self) -> Hyperparameters:

@@ -37,6 +37,8 @@ FLUSH_SHARE = 0.005
 PARENT_POLL_SECONDS = 1.0
 WAIT_SECONDS = 0.3
 """Between two looks for a run while all that are left wait for the runs that they branch off."""
+LINGER_SECONDS = 3.0
+"""How long a worker waits for the next trial that tuning asks for: to start another takes longer."""
 _PR_SET_PDEATHSIG = 1
 
 
@@ -94,10 +96,11 @@ def work(workspace: Workspace, study: str, stage: Stage, stopping: threading.Eve
     # A known accelerator is held against its data sheet.
     peak = plan.calibration.peak_flops_per_second(plan.numerics) if plan.numerics.device == "cpu" else None
     owner, facts = Owner.me(), system_facts().model_dump(mode="json")
+    busy = time.monotonic()
     while not stopping.is_set():
         spec = ledger.lease(study, stage, owner)
         if spec is None:
-            if not ledger.is_waiting(study, stage):
+            if not ledger.is_waiting(study, stage) and (stage != "tune" or time.monotonic() - busy > LINGER_SECONDS):
                 break
             stopping.wait(WAIT_SECONDS)
             continue
@@ -142,6 +145,7 @@ def work(workspace: Workspace, study: str, stage: Stage, stopping: threading.Eve
                 _keep_traceback(workspace.run_folder(each.key))
                 ledger.fail(each.key, owner, f"{type(error).__name__}: {error}")
             continue
+        busy = time.monotonic()
         for each, tracker, result in zip(group, trackers, results, strict=True):
             tracker.flush()
             if result.status == "interrupted":

@@ -23,7 +23,7 @@ __all__ = ["StudyDisplay"]
 
 LINE_EVERY_SECONDS = 10.0
 SPARKS = "▁▂▃▄▅▆▇█"
-ENDED = ("finished", "diverged", "failed", "killed")
+ENDED = ("finished", "diverged", "failed", "killed", "pruned")
 
 
 class StudyDisplay:
@@ -125,11 +125,21 @@ class StudyDisplay:
             hold_out = self._plan.hold_out.point.flops * self._plan.replicates
             known = {
                 "probe": (len(self._plan.probe), probe),
+                "tune": (
+                    len(self._plan.tune) * self._plan.tune_trials,
+                    self._plan.tune_trials
+                    * sum(
+                        p.tokens * architectures.get(p.shape.architecture).training_flops_per_token(p.shape)
+                        for p in self._plan.tune
+                    ),
+                ),
                 "sweep": (len(self._plan.sweep), self._plan.sweep_flops),
                 "hold-out": (self._plan.replicates, hold_out),
             }
         for stage, rows in self._stages.items():
-            known[stage] = (len(rows), sum(row.flops for row in rows))
+            # Of trials only those that were asked for have rows.
+            counted = (len(rows), sum(row.flops for row in rows))
+            known[stage] = max(counted, known.get(stage, counted)) if stage == "tune" else counted
         return known
 
     def _counts(self) -> tuple[int, int]:
