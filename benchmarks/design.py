@@ -11,7 +11,6 @@ the architecture's real shapes, with the estimators of ``scaling fit``.
 from __future__ import annotations
 
 import argparse
-import itertools
 import json
 import math
 import sys
@@ -164,10 +163,11 @@ def same_interval(setting: Setting, truths: list[np.ndarray], studies: int, told
             )
             told(f"{setting.name}: {name} at {share:.2f}")
         # As far down as every larger share does as well: a lucky one below a miss is not counted.
-        as_well = itertools.takewhile(
-            lambda row: row["sd_log_loss_ratio"] <= 1 and (loss_alone or row["sd_log_params_ratio"] <= 1), rows
-        )
-        good = [row["share"] for row in as_well]
+        good: list[float] = []
+        for row in rows:
+            if row["sd_log_loss_ratio"] > 1 or (row["sd_log_params_ratio"] > 1 and not loss_alone):
+                break
+            good.append(row["share"])
         answer[name] = {"least_share": min(good, default=None), "shares": rows}
     return answer
 
