@@ -15,6 +15,7 @@ from typing import Any, Protocol
 import pandas as pd
 import yaml
 
+from scaling.design.cure import cure_design
 from scaling.design.design import Design, DesignPoint
 from scaling.design.law_prior import LawPrior
 from scaling.errors import UserError
@@ -30,13 +31,14 @@ from scaling.recommend import StudyContext, recommend
 from scaling.recommendation import Recommendation
 from scaling.shape import ModelShape
 from sweeps.budget import Budget, Cost, largest_within
+from sweeps.design_settings import InformationDesign
 from sweeps.engine import run_stage
 from sweeps.executors.local import LocalExecutor, usable_cores
-from sweeps.expectation import expectation
+from sweeps.expectation import expectation, planning_target
 from sweeps.layout import check_given, family_of_study, is_given, lay_out, rounds_of
 from sweeps.ledger import ENDED, Ledger, PlannedRun, RunRow, Stage
 from sweeps.observations import curves, observations
-from sweeps.plan import Plan, another_round, cost_of, jobs_of, make_plan, run_spec, trunks_of
+from sweeps.plan import Plan, cost_of, jobs_of, make_plan, run_spec, trunks_of, with_more
 from sweeps.probe import probe_result, probe_runs
 from sweeps.study import Study
 from sweeps.workspace import Workspace, cache_folder
@@ -239,11 +241,38 @@ class Conductor:
             trained=[planned.point for planned in plan.sweep],
             prior=LawPrior.of_fit(fit) if known else None,
         )
-        grown = another_round(plan, self.study, design)
-        self.ledger.freeze(self.study.name, self.study.settings_that_plan(), grown.model_dump(mode="json"))
-        self._write("plan.json", grown.model_dump_json(indent=2))
-        self.progress.planned(grown)
-        return grown
+        return self._freeze(with_more(plan, self.study, design, rounds=1))
+
+    def cure(self, plan: Plan, fit: Fit, budget_flops: float | None = None) -> Plan:
+        """The plan with the runs that a refused fit asks for, or that narrow a wide one most; they are trained by the
+        next sweep.
+
+        budget_flops: the most they may cost. What a fit asks for is added once. Raises :class:`UserError` where they
+        cost more, or the study's family has no such shapes.
+        """
+        if fit.key in plan.cured:
+            self.progress.say(f"the runs that the fit {fit.key[:12]} asks for are in the plan already")
+            return plan
+        design = self.study.design
+        branches = not isinstance(design, InformationDesign) or design.branches
+        wanted = cure_design(
+            fit,
+            family_of_study(self.study),
+            target_flops=planning_target(self.study, plan.sweep_flops),
+            noise=design.noise,
+            budget=budget_flops,
+            cooldown=self.study.hyperparameters.cooldown if branches else None,
+            trained=[planned.point.model_copy(update={"branched": False}) for planned in plan.sweep],
+        )
+        grown = with_more(plan, self.study, _new_seeds(wanted, plan))
+        return self._freeze(grown.model_copy(update={"cured": (*plan.cured, fit.key)}))
+
+    def _freeze(self, plan: Plan) -> Plan:
+        """Keep a plan that has grown."""
+        self.ledger.freeze(self.study.name, self.study.settings_that_plan(), plan.model_dump(mode="json"))
+        self._write("plan.json", plan.model_dump_json(indent=2))
+        self.progress.planned(plan)
+        return plan
 
     def sweep_runs(self, plan: Plan, rates: LearningRateLaw) -> list[PlannedRun]:
         """The design's runs in its order; branches name the run that carries their trunk."""
@@ -474,6 +503,19 @@ def _length(point: DesignPoint, branches: Collection[int]) -> float:
     """The tokens that the recipe is for: of a trunk's branches, which share it, the middle by their logarithms."""
     lengths = list(branches) or [point.tokens]
     return math.exp(sum(map(math.log, lengths)) / len(lengths))
+
+
+def _new_seeds(design: Design, plan: Plan) -> Design:
+    """The design's runs with seeds that no run of the plan of the same shape has: none is one that is there, and none
+    joins a trunk whose warm-up it would change."""
+    used: dict[ModelShape, int] = {}
+    for planned in plan.sweep:
+        point = planned.point
+        used[point.shape] = max(used.get(point.shape, 0), point.replicate + 1)
+    points = [
+        point.model_copy(update={"replicate": point.replicate + used.get(point.shape, 0)}) for point in design.points
+    ]
+    return design.model_copy(update={"points": tuple(points)})
 
 
 def _label(point: DesignPoint) -> str:

@@ -36,12 +36,12 @@ __all__ = [
     "PlannedCorpus",
     "PlannedPoint",
     "ProbePoint",
-    "another_round",
     "cost_of",
     "jobs_of",
     "make_plan",
     "run_spec",
     "trunks_of",
+    "with_more",
 ]
 
 LEAST_TRIAL_STEPS = 20
@@ -117,6 +117,7 @@ class Plan(Record):
     usd_per_hour: float | None = None
     expected: Expectation | None = None
     rounds: int = Field(default=1, description="laid out so far")
+    cured: tuple[str, ...] = Field(default=(), description="keys of the fits whose cures are in the sweep")
 
     @property
     def sweep_flops(self) -> float:
@@ -217,13 +218,18 @@ def _planned(
     )
 
 
-def another_round(plan: Plan, study: Study, design: Design) -> Plan:
-    """The plan with the runs of another round behind those it has, which stay what they are."""
+def with_more(plan: Plan, study: Study, design: Design, *, rounds: int = 0) -> Plan:
+    """The plan with the runs of ``design`` behind those it has, which stay what they are; ``rounds`` more are laid out.
+
+    The hold-out stays too, unless a new run is too large beside it.
+    """
     points = (*(planned.point for planned in plan.sweep), *design.points)
-    hold_out = hold_out_point(design.model_copy(update={"points": points}), study.design.hold_out)
+    held, multiple = plan.hold_out, study.design.hold_out
+    if held.point.flops < multiple * max(point.flops for point in points):
+        point = hold_out_point(design.model_copy(update={"points": points}), multiple)
+        (held,) = _planned(study, [point], plan.calibration, plan.numerics)
     sweep = _planned(study, points, plan.calibration, plan.numerics)
-    (held,) = _planned(study, [hold_out], plan.calibration, plan.numerics)
-    return plan.model_copy(update={"sweep": sweep, "hold_out": held, "rounds": plan.rounds + 1})
+    return plan.model_copy(update={"sweep": sweep, "hold_out": held, "rounds": plan.rounds + rounds})
 
 
 def make_plan(

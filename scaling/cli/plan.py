@@ -8,12 +8,18 @@ from typing import Annotated
 import typer
 
 from scaling.cli.options import JsonFlag, StudyFile, WorkspaceOption, print_json
+from scaling.errors import UserError
 
 
 def plan(
     study: StudyFile,
     workspace: WorkspaceOption = Path("workspace"),
     runs: Annotated[bool, typer.Option("--runs", help="List every run.")] = False,
+    cure: Annotated[
+        Path | None,
+        typer.Option(metavar="FIT.json", help="Add the runs that this fit asks for, or that narrow it most."),
+    ] = None,
+    cure_flops: Annotated[float | None, typer.Option(help="With --cure: the most that those may cost.")] = None,
     as_json: JsonFlag = False,
 ) -> None:
     """Show what a study would run, and what it would take, before anything runs. Freezes the plan.
@@ -23,10 +29,15 @@ def plan(
     Example: scaling plan quickstart.yaml
     """
     from scaling.cli.conducting import conducting
+    from scaling.cli.fits_on_disk import load_fit
     from scaling.cli.pages import plan_page, run_table
 
+    if cure_flops is not None and cure is None:
+        raise UserError(f"--cure-flops is {cure_flops:g}, and there is no --cure FIT.json that it could bound")
     with conducting(study, workspace, quiet=as_json) as conductor:
         made = conductor.plan()
+        if cure is not None:
+            made = conductor.cure(made, load_fit(cure), cure_flops)
     if as_json:
         cost = made.cost.model_dump(mode="json") | {"usd": made.cost.usd}
         print_json({**made.model_dump(mode="json"), "makespan_seconds": made.makespan_seconds(), "cost": cost})

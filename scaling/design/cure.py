@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
+from collections.abc import Sequence
 from functools import partial
 
 from scaling import architectures
@@ -31,15 +32,18 @@ def cure_design(
     budget: float | None = None,
     cooldown: float | None = None,
     limits: Limits | None = None,
+    trained: Sequence[DesignPoint] | None = None,
 ) -> Design:
     """The runs that ``fit``'s diagnostics ask for, as real shapes of ``family`` and whole batches; where they ask for
-    none, the runs that narrow the loss and N* at ``target_flops`` most for ``budget`` FLOPs (half of what the fitted
-    runs cost by default), given those that were fitted.
+    none, or such as ``family`` has no shapes for, the runs that narrow the loss and N* at ``target_flops`` most for
+    ``budget`` FLOPs (half of what the fitted runs cost by default), given those that were fitted: ``trained``, if they
+    are known as runs of the family.
 
-    Raises :class:`UserError` where the cure costs more than ``budget``, or where ``family`` has no such shapes.
+    Raises :class:`UserError` where the cure costs more than ``budget``, or it holds no run.
     """
-    if asked := _asked_for(fit):
-        points = _as_points(fit, family, asked)
+    asked = _asked_for(fit)
+    points = _as_points(fit, family, asked) if asked else None
+    if points is not None:
         ratio = math.exp(sum(math.log(p.tokens / p.params.total) for p in points) / len(points))
         cure = Design(
             kind="cure", points=points, tokens_per_param_centre=ratio, global_batch_tokens=family.global_batch_tokens
@@ -50,21 +54,23 @@ def cure_design(
                 f"{budget:.3g}: allow more"
             )
         return cure
-    fitted = _as_points(
-        fit, family, tuple(ProposedRun(params=params, tokens=tokens) for params, tokens, _ in fit.drift.runs)
-    )
-    allowed = budget or _SHARE_OF_FITTED * sum(point.flops for point in fitted)
+    if trained is None:
+        fitted = tuple(ProposedRun(params=params, tokens=tokens) for params, tokens, _ in fit.drift.runs)
+        trained = _as_points(fit, family, fitted) or ()
+    known = fit.parametric.status == "ok"
     narrower = information_design(
         family,
-        allowed,
+        budget or _SHARE_OF_FITTED * sum(point.flops for point in trained),
         target_flops=target_flops,
-        prior=LawPrior.of_fit(fit),
+        prior=LawPrior.of_fit(fit) if known else LawPrior.plausible(max(fit.fitted_range.flops)),
         noise=noise,
         cooldown=cooldown,
         limits=limits or Limits(largest_share=1.0),
         replicates=0,
-        trained=fitted,
+        trained=trained,
     )
+    if not narrower.points:
+        raise UserError(f"a budget of {budget or 0:.3g} FLOPs holds no run that would narrow the answer: allow more")
     return narrower.model_copy(update={"kind": "cure"})
 
 
@@ -75,17 +81,20 @@ def _asked_for(fit: Fit) -> tuple[ProposedRun, ...]:
     return tuple(run for found in refused or cured if found.cure for run in found.cure.runs)
 
 
-def _as_points(fit: Fit, family: Family, runs: tuple[ProposedRun, ...]) -> tuple[DesignPoint, ...]:
+def _as_points(fit: Fit, family: Family, runs: tuple[ProposedRun, ...]) -> tuple[DesignPoint, ...] | None:
     """Each run with the shape nearest to its size, as the fit counts sizes; those of one shape have seeds of their
-    own."""
+    own. None where a run is smaller than the family's smallest shape: another shape would not do what it is for."""
     shape_for = architectures.get(family.architecture).shape_for
     sized = partial(shape_for, vocabulary=family.vocabulary, context=family.context, tied=family.tied)
     middle = math.exp(sum(math.log(run.params) for run in runs) / len(runs))
-    accounting = Accounting(fit, lambda total: sized(total), middle)
     seen: Counter[ModelShape] = Counter()
     points = []
-    for run in runs:
-        shape = family.shape(accounting.total(run.params))
+    try:
+        accounting = Accounting(fit, lambda total: sized(total), middle)
+        shapes = [family.shape(accounting.total(run.params)) for run in runs]
+    except (UserError, ValueError):
+        return None
+    for run, shape in zip(runs, shapes, strict=True):
         tokens = max(run.tokens, float(FEWEST_STEPS * family.global_batch_tokens))
         points.append(family.run(shape, tokens, replicate=seen[shape]))
         seen[shape] += 1

@@ -11,6 +11,7 @@ import pytest
 from analysis.recommendation_yaml import recommendation_yaml
 from scaling.errors import UserError
 from scaling.forecast import Forecast
+from scaling.hyperparameters import fixed_rate
 from scaling.run_spec import RunSpec
 from sweeps.conduct import Conductor, StudyResult
 from sweeps.find_run import find_in_ledger
@@ -133,6 +134,26 @@ def test_a_study_in_rounds_lays_each_out_by_those_before_and_is_the_same_when_st
     again = Conductor(Study.model_validate(settings), Workspace(tmp_path), silent)
     assert again.plan() == grown
     assert again.result(grown).fit.key == result.fit.key
+
+
+def test_the_cure_of_a_fit_is_added_to_the_plan_once_and_leaves_its_runs_as_they_are(
+    conducted: tuple[Conductor, StudyResult], module_study: Study, tmp_path: Path, silent: Any
+) -> None:
+    fit = conducted[1].fit
+    conductor = Conductor(module_study, Workspace(tmp_path), silent)
+    plan = conductor.plan()
+    grown = conductor.cure(plan, fit)
+    added = grown.sweep[len(plan.sweep) :]
+    assert added and grown.sweep[: len(plan.sweep)] == plan.sweep
+    law = fixed_rate(0.01)
+    keys = [run.spec.key for run in conductor.sweep_runs(grown, law)]
+    assert len(set(keys)) == len(keys)
+    assert keys[: len(plan.sweep)] == [run.spec.key for run in conductor.sweep_runs(plan, law)]
+    assert Conductor(module_study, Workspace(tmp_path), silent).plan() == grown
+    assert conductor.cure(grown, fit) == grown
+    assert "are in the plan already" in silent.said[-1]
+    with pytest.raises(UserError, match="budget"):
+        conductor.cure(plan, fit, budget_flops=1e3)
 
 
 def test_a_studys_run_is_found_by_key_or_label_and_can_be_used(conducted: tuple[Conductor, StudyResult]) -> None:
