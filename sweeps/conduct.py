@@ -262,7 +262,7 @@ class Conductor:
             noise=design.noise,
             budget=budget_flops,
             cooldown=self.study.hyperparameters.cooldown if branches else None,
-            trained=[planned.point.model_copy(update={"branched": False}) for planned in plan.sweep],
+            trained=[planned.point for planned in plan.sweep],
         )
         grown = with_more(plan, self.study, _new_seeds(wanted, plan))
         return self._freeze(grown.model_copy(update={"cured": (*plan.cured, fit.key)}))

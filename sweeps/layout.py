@@ -84,8 +84,8 @@ def lay_out(
                     fewest_steps=wanted.fewest_steps,
                     admissible=within,
                 ),
-                # A new branch of an old trunk would have another warm-up, and its checkpoint may be gone.
-                trained=[point.model_copy(update={"branched": False}) for point in trained],
+                # Old trunks stay closed: a new branch would have another warm-up, and its checkpoint may be gone.
+                trained=trained,
             )
         case IsoflopSettings():
             return isoflop_design(
