@@ -145,6 +145,8 @@ class MlflowProjection:
         if sent.state_sent == row.state:
             return
         run_id = sent.mlflow_run_id
+        if sent.state_sent in ("failed", "killed") and "scaling.error" in self._client.get_run(run_id).data.tags:
+            self._client.delete_tag(run_id, "scaling.error")  # it was planned again
         final = final_metrics(row) if row.state in ("finished", "diverged") else []
         self._client.log_batch(run_id, metrics=final, tags=system_tags(row, facts))
         if row.state == "running":

@@ -115,6 +115,6 @@ def system_tags(row: RunRow, facts: Mapping[str, Any] | None) -> list[RunTag]:
     tags = [RunTag(f"scaling.{name}", str(value)) for name, value in known.items() if value is not None]
     if known.get("git_commit"):
         tags.append(RunTag("mlflow.source.git.commit", known["git_commit"]))
-    if row.error:
+    if row.error and row.state in ("failed", "killed"):
         tags.append(RunTag("scaling.error", row.error[:_LONGEST_TAG]))
     return tags

@@ -12,7 +12,7 @@ from mlflow import MlflowClient
 
 from sweeps import mlflow_projection
 from sweeps.ledger import MAX_FAILURES
-from sweeps.ledger_control import cancel
+from sweeps.ledger_control import cancel, retry
 from sweeps.mlflow_thread import ProjectionThread
 from sweeps.run_facts import record_facts
 
@@ -94,6 +94,11 @@ def test_a_run_that_failed_for_good_says_why_and_what_it_ran_on_with_seed_and_da
     assert expected.items() <= run.data.tags.items()
     assert run.data.params["data_key"] == projected.plan.corpus.data_key
     assert run.data.params["seed"].isdigit()
+    retry(projected.ledger, STUDY, [key])
+    projected.projection().sync()
+    again = projected.children()[key]
+    assert again.info.status == "KILLED"
+    assert "scaling.error" not in again.data.tags
 
 
 def test_a_branch_lies_under_its_trunk_and_both_are_found_by_the_key_of_what_they_share(projected: Projected) -> None:
