@@ -21,7 +21,7 @@ from sweeps.workspace import Workspace
 
 __all__ = ["Merged", "import_study"]
 
-_RANK = {"planned": 0, "killed": 1, "failed": 2, "running": 3, "diverged": 4, "finished": 4}
+_RANK = {"planned": 0, "killed": 1, "pruned": 1, "failed": 2, "running": 3, "diverged": 4, "finished": 4}
 
 
 @dataclass

@@ -43,8 +43,9 @@ class Standing:
 
     @property
     def troubled(self) -> list[RunRow]:
-        """Runs with a failure in their record, and those that ended without a loss."""
-        return [row for row in self.rows if row.error or row.state in ("failed", "diverged", "killed")]
+        """Runs with a failure in their record, and those that ended without a loss; a pruned trial is no trouble."""
+        ended_so = ("failed", "diverged", "killed")
+        return [row for row in self.rows if row.state in ended_so or (row.error and row.state != "pruned")]
 
     @property
     def tokens_per_second(self) -> float:
