@@ -22,6 +22,7 @@ from scaling import architectures
 from scaling.run_spec import OptimizerSpec, RunSpec, ScheduleSpec
 from sweeps.conduct import Conductor
 from sweeps.engine import run_stage
+from sweeps.executors.command import WorkerCommand
 from sweeps.executors.local import LocalExecutor
 from sweeps.ledger import PlannedRun, RunRow
 from sweeps.study import Study
@@ -92,7 +93,9 @@ def main() -> None:
             if not first and sum(row.state == "finished" for row in rows) >= arguments.workers:
                 first.extend((time.perf_counter(), sum(row.state == "finished" for row in rows)))
 
-        executor = LocalExecutor(workspace, "trivial", plan.numerics.threads)
+        executor = LocalExecutor(
+            WorkerCommand(workspace=str(workspace.root), study="trivial", threads=plan.numerics.threads)
+        )
         run_stage(conductor.ledger, executor, "trivial", "sweep", workers=arguments.workers, report=report)
         ended = time.perf_counter()
         rows = conductor.ledger.runs("trivial", "sweep")

@@ -33,7 +33,8 @@ from scaling.shape import ModelShape
 from sweeps.budget import Budget, Cost, largest_within
 from sweeps.design_settings import InformationDesign
 from sweeps.engine import run_stage
-from sweeps.executors.local import LocalExecutor, usable_cores
+from sweeps.executors.choose import executor_for
+from sweeps.executors.local import usable_cores
 from sweeps.expectation import expectation, planning_target
 from sweeps.layout import check_given, family_of_study, is_given, lay_out, rounds_of
 from sweeps.ledger import ENDED, Ledger, PlannedRun, RunRow, Stage
@@ -108,6 +109,7 @@ class Conductor:
 
     def __init__(self, study: Study, workspace: Workspace, progress: Progress) -> None:
         self.study, self.workspace, self.progress = study, workspace, progress
+        workspace.use_ledger(study.execute.ledger)
         self.ledger = Ledger(workspace.ledger_url)
         self.folder = workspace.study_folder(study.name)
         wanted = study.execute.workers
@@ -330,10 +332,11 @@ class Conductor:
         tuner = Tuner(self.study, plan, self.ledger, TrialStore(self.folder / "optuna", settings.storage), self.workers)
         tuner.advance()
         if not tuner.done:
-            executor = LocalExecutor(self.workspace, self.study.name, plan.numerics.threads)
+            execute = self.study.execute
             run_stage(
-                self.ledger, executor, self.study.name, "tune", workers=self.workers,
-                report=lambda rows: self.progress.runs("tune", rows), advance=tuner.advance,
+                self.ledger, executor_for(execute, self.workspace.root, self.study.name, plan.numerics.threads),
+                self.study.name, "tune", workers=self.workers, report=lambda rows: self.progress.runs("tune", rows),
+                advance=tuner.advance, hang_seconds=execute.hang_seconds,
             )  # fmt: skip
         law = fit_tuned_law(tuner.trials)
         self._write("tuning.json", law.model_dump_json(indent=2))
@@ -357,7 +360,8 @@ class Conductor:
         if all(row.state in ENDED for row in rows):
             self.progress.runs(stage, rows)
             return
-        executor = LocalExecutor(self.workspace, self.study.name, plan.numerics.threads)
+        execute = self.study.execute
+        executor = executor_for(execute, self.workspace.root, self.study.name, plan.numerics.threads)
         run_stage(
             self.ledger,
             executor,
@@ -365,6 +369,7 @@ class Conductor:
             stage,
             workers=self.workers,
             report=lambda rows: self.progress.runs(stage, rows),
+            hang_seconds=execute.hang_seconds,
         )
 
     # Answers

@@ -11,6 +11,7 @@ from types import FrameType
 
 from sweeps.executors import Executor
 from sweeps.ledger import Ledger, RunRow, Stage
+from sweeps.liveness import Liveness
 
 __all__ = ["Interrupted", "StageFailed", "run_stage"]
 
@@ -63,16 +64,18 @@ def run_stage(
     workers: int,
     report: Callable[[list[RunRow]], None],
     advance: Callable[[], None] = lambda: None,
+    hang_seconds: float = 300.0,
 ) -> None:
     """Train every run of ``stage`` that isn't trained yet, ``workers`` at a time.
 
     Raises :class:`Interrupted` after a clean stop, :class:`StageFailed` if workers can't even start. A run that fails
-    ``MAX_FAILURES`` times is left ``failed`` and does not stop the others. ``advance`` is called before each look at
-    the stage, and may plan more runs of it.
+    as often as ``sweeps.failures`` allows is left ``failed`` and does not stop the others. A worker whose run has not
+    moved for ``hang_seconds`` is killed. ``advance`` is called before each look at the stage, and may plan more of it.
     """
+    liveness = Liveness(hang_seconds)
     with _stop_on_signals() as stopping:
         try:
-            _until_done(ledger, executor, study, stage, workers, stopping, report, advance)
+            _until_done(ledger, executor, study, stage, workers, liveness, stopping, report, advance)
         finally:
             executor.stop()
 
@@ -83,34 +86,48 @@ def _until_done(
     study: str,
     stage: Stage,
     workers: int,
+    liveness: Liveness,
     stopping: _Stopping,
     report: Callable[[list[RunRow]], None],
     advance: Callable[[], None],
 ) -> None:
-    idle_deaths = 0
+    idle_deaths = ended = 0
     reported = 0.0
     while True:
         for death in executor.collect_dead():
-            held = ledger.owned_by(death.owner)
+            held = [one for one in ledger.held() if one.owner == death.owner]
             idle_deaths = 0 if held else idle_deaths + 1
-            for key in held:
-                ledger.fail(key, death.owner, death.cause)
+            for key, owner, *_ in held:
+                ledger.fail(key, owner, death.cause, "machine")
             if idle_deaths >= MAX_IDLE_DEATHS:
                 raise StageFailed(f"{MAX_IDLE_DEATHS} workers died before taking up a run: {death.cause}")
         if stopping.is_set():
             raise Interrupted(stopping.number)
-        ledger.reap()
+        _take_back(ledger, executor, liveness)
         advance()
         rows = ledger.runs(study, stage)
         planned = sum(row.state == "planned" for row in rows)
-        running = sum(row.state == "running" for row in rows)
-        if time.monotonic() - reported > REPORT_SECONDS or not planned + running:
+        running = {row.key for row in rows if row.state == "running"}
+        if len(rows) - planned - len(running) != ended:
+            ended, idle_deaths = len(rows) - planned - len(running), 0
+        if time.monotonic() - reported > REPORT_SECONDS or not planned + len(running):
             report(rows)
             reported = time.monotonic()
-        if not planned + running:
+        if not planned + len(running):
             return
-        # A worker that has just started may not have leased yet, so it counts against what is planned.
-        if executor.alive() < min(workers, planned + running):
-            executor.start(stage)
-            continue
+        # A worker that has just started may not have leased yet, so it counts against what is planned. Runs that others
+        # train (another study, or an engine that was killed and whose jobs the cluster still runs) need no worker here.
+        ours = sum(held.key in running and executor.holds(held.owner) for held in ledger.held())
+        missing = min(workers, planned + ours) - executor.alive()
+        if missing > 0:
+            executor.start(stage, missing)
         stopping.wait(POLL_SECONDS)
+
+
+def _take_back(ledger: Ledger, executor: Executor, liveness: Liveness) -> None:
+    """Take runs from workers that are gone without an executor to tell of it, and from those that hang."""
+    ledger.reap(watched=executor.holds)
+    for key, owner, *_ in liveness.silent(ledger.held()):
+        executor.kill(owner)
+        owner.kill()
+        ledger.fail(key, owner, f"no sign of life for {liveness.limit_seconds:g} s (execute.hang_seconds)", "machine")

@@ -1,4 +1,4 @@
-"""The truth about every run: one transactional database, SQLite in WAL mode, through SQLAlchemy.
+"""The truth about every run: one transactional database, SQLite in WAL mode or Postgres, through SQLAlchemy.
 
 A run is one row, found by the hash of its specification and shared by all studies of the workspace. Its state moves
 only in single statements, so that two processes asking for work never get the same run:
@@ -19,7 +19,6 @@ Forecasts are appended to a hash chain: each row's hash covers the one before it
 from __future__ import annotations
 
 import json
-import socket
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
@@ -28,13 +27,13 @@ from typing import Any, Literal, NamedTuple
 
 import sqlalchemy as sa
 from pydantic import model_validator
-from sqlalchemy.dialects.sqlite import insert
 
 from scaling.architectures import training_flops
 from scaling.errors import UserError
 from scaling.forecast import Forecast, Outcome
 from scaling.record import Record, content_hash
 from scaling.run_spec import RunSpec
+from sweeps.failures import MAX_FAILURES, FailureKind, after_failure, after_preemption
 from sweeps.ledger_schema import (
     ABOUT,
     FORECASTS,
@@ -44,16 +43,15 @@ from sweeps.ledger_schema import (
     POINTS,
     RUNS,
     STUDIES,
-    begin_immediate,
-    sqlite_settings,
+    alone,
+    insert,
+    open_database,
 )
 from sweeps.owner import Owner
 
-__all__ = ["ENDED", "MAX_FAILURES", "Ledger", "PlannedRun", "RunRow", "Stage", "State"]
+__all__ = ["ENDED", "MAX_FAILURES", "Held", "Ledger", "PlannedRun", "RunRow", "Stage", "State"]
 
-LEDGER_VERSION = 2
-MAX_FAILURES = 3
-HEARTBEAT_TIMEOUT_SECONDS = 120.0
+LEDGER_VERSION = 3
 GENESIS = "0" * 64
 
 State = Literal["planned", "running", "finished", "diverged", "failed", "killed", "pruned"]
@@ -89,6 +87,7 @@ class _RunColumns(NamedTuple):
     own_flops: float
     state: State
     failures: int
+    failure_kind: FailureKind | None
     step: int
     tokens_per_second: float | None
     loss: float | None
@@ -118,16 +117,23 @@ class RunRow(_RunColumns):
         return self.step / self.spec.steps if self.step else 0.0
 
 
+class Held(NamedTuple):
+    """A run that is being trained: who trains it, and the last that was heard of it."""
+
+    key: str
+    owner: Owner
+    heartbeat: float
+    step: int
+
+
 class Ledger:
     """The ledger at ``url``; it is created if it is missing."""
 
     def __init__(self, url: str) -> None:
         self.url = url
-        self._engine = sa.create_engine(url)
-        if self._engine.dialect.name == "sqlite":
-            sa.event.listen(self._engine, "connect", sqlite_settings)
-            sa.event.listen(self._engine, "begin", begin_immediate)
+        self._engine = open_database(url)
         with self._engine.begin() as db:
+            alone(db)
             METADATA.create_all(db)
             version = db.scalar(sa.select(ABOUT.c.version))
             if version is None:
@@ -163,7 +169,7 @@ class Ledger:
         """Store the study's plan; replaces an earlier one only while none of the study's runs was ever started."""
         with self._engine.begin() as db:
             db.execute(
-                insert(STUDIES)
+                insert(db, STUDIES)
                 .values(name=study, settings=settings, plan=plan, frozen_at=time.time())
                 .on_conflict_do_update(
                     index_elements=["name"], set_={"settings": settings, "plan": plan, "frozen_at": time.time()}
@@ -204,8 +210,8 @@ class Ledger:
         if planned:
             # The rows stand beside the statements: they go to the database together.
             with self._engine.begin() as db:
-                db.execute(insert(RUNS).on_conflict_do_nothing(), planned)
-                db.execute(insert(MEMBERS).on_conflict_do_nothing(), members)
+                db.execute(insert(db, RUNS).on_conflict_do_nothing(), planned)
+                db.execute(insert(db, MEMBERS).on_conflict_do_nothing(), members)
                 wanted = [run.spec.key for run in runs if run.stage != "tune"]
                 given_up = sa.select(RUNS.c.key).where(RUNS.c.state == "pruned")
                 for key in {*wanted} & {*db.scalars(given_up)}:
@@ -242,6 +248,8 @@ class Ledger:
             .where(_can_start(study, stage))
             .order_by(RUNS.c.own_flops.desc(), RUNS.c.key)
             .limit(1)
+            # Where writers don't wait for each other (Postgres), each looks past what another is taking.
+            .with_for_update(skip_locked=True, of=RUNS)
             .scalar_subquery()
         )
         leased = self._take(RUNS.c.key == candidate, owner)
@@ -340,12 +348,12 @@ class Ledger:
         )
 
     def release(self, key: str, owner: Owner) -> bool:
-        """Give an interrupted run back; no fault is counted against it. One that was killed or pruned is let go of and
+        """Give an interrupted run back; no failure is counted. One that was killed or pruned is let go of and
         stays so."""
         with self._engine.begin() as db:
             killed = (RUNS.c.key == key, RUNS.c.owner == str(owner), RUNS.c.state.in_(("killed", "pruned")))
             db.execute(sa.update(RUNS).where(*killed).values(owner=None))
-            return db.execute(_while_owned(key, owner).values(state="planned", owner=None)).rowcount == 1
+            return db.execute(_while_owned(key, owner).values(owner=None, **after_preemption())).rowcount == 1
 
     def prune(self, key: str, why: str) -> bool:
         """Give a trial up before its end; who trains it stops at the next step's boundary. Not if something else than
@@ -356,38 +364,25 @@ class Ledger:
         with self._engine.begin() as db:
             return db.execute(sa.update(RUNS).where(*chosen).values(**values)).rowcount == 1
 
-    def fail(self, key: str, owner: Owner, error: str) -> bool:
-        """Count a failure; the run is planned again until it has failed ``MAX_FAILURES`` times."""
-        return self._owned(
-            key,
-            owner,
-            owner=None,
-            error=error,
-            failures=RUNS.c.failures + 1,
-            state=sa.case((RUNS.c.failures + 1 >= MAX_FAILURES, "failed"), else_="planned"),
-        )
+    def fail(self, key: str, owner: Owner, error: str, kind: FailureKind = "run") -> bool:
+        """Count a failure; the run is planned again, or ``failed`` once it has had what ``sweeps.failures`` allows."""
+        return self._owned(key, owner, owner=None, **after_failure(kind, error))
 
     def _owned(self, key: str, holder: Owner, **values: Any) -> bool:
         with self._engine.begin() as db:
             return db.execute(_while_owned(key, holder).values(**values)).rowcount == 1
 
-    def owned_by(self, owner: Owner) -> list[str]:
+    def held(self) -> list[Held]:
+        """The workspace's runs that are being trained, of whichever study."""
+        query = sa.select(RUNS.c.key, RUNS.c.owner, RUNS.c.heartbeat, RUNS.c.step).where(RUNS.c.state == "running")
         with self.reading() as db:
-            return list(db.scalars(sa.select(RUNS.c.key).where(RUNS.c.owner == str(owner), RUNS.c.state == "running")))
+            return [Held(row.key, Owner.parse(row.owner), row.heartbeat, row.step) for row in db.execute(query)]
 
-    def reap(self) -> list[str]:
-        """Plan again the runs whose owner is dead on this host, or silent on another; returns their keys."""
-        with self.reading() as db:
-            running = db.execute(
-                sa.select(RUNS.c.key, RUNS.c.owner, RUNS.c.heartbeat).where(RUNS.c.state == "running")
-            ).all()
-        reaped = []
-        for row in running:
-            owner = Owner.parse(row.owner)
-            silent = owner.host != socket.gethostname() and time.time() - row.heartbeat > HEARTBEAT_TIMEOUT_SECONDS
-            if (owner.is_dead() or silent) and self.release(row.key, owner):
-                reaped.append(row.key)
-        return reaped
+    def reap(self, watched: Callable[[Owner], bool] = lambda _: False) -> list[str]:
+        """Plan again the runs whose owner is dead on this host, but for owners that are ``watched`` by somebody who
+        will tell; returns their keys."""
+        dead = [(key, owner) for key, owner, *_ in self.held() if not watched(owner) and owner.is_dead()]
+        return [key for key, owner in dead if self.release(key, owner)]
 
     # Curves
 
@@ -413,6 +408,7 @@ class Ledger:
         Returns the chain's hash. Raises ``RuntimeError`` if one of the runs has already been started.
         """
         with self._engine.begin() as db:
+            alone(db)
             there = db.scalar(
                 sa.select(FORECASTS.c.hash).where(FORECASTS.c.study == study, FORECASTS.c.forecast_key == forecast.key)
             )
@@ -483,7 +479,7 @@ class Ledger:
         """Remember which MLflow run shows ``key`` (the study itself has the key ``""``) and what it was sent."""
         with self._engine.begin() as db:
             db.execute(
-                insert(MLFLOW_RUNS)
+                insert(db, MLFLOW_RUNS)
                 .values(tracking_uri=uri, study=study, run_key=key, **values)
                 .on_conflict_do_update(index_elements=["tracking_uri", "study", "run_key"], set_=values)
             )
@@ -511,5 +507,5 @@ def _while_owned(key: str, holder: Owner) -> sa.Update:
 def _insert_points(db: sa.Connection, key: str, points: Sequence[Mapping[str, Any]]) -> None:
     if points:
         # One statement with its rows beside it: with the rows in it, it would be built anew each time.
-        statement = insert(POINTS).on_conflict_do_nothing(index_elements=["run_key", "step", "name"])
+        statement = insert(db, POINTS).on_conflict_do_nothing(index_elements=["run_key", "step", "name"])
         db.execute(statement, [{"run_key": key, "time": time.time(), **point} for point in points])

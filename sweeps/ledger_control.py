@@ -75,7 +75,16 @@ def retry(ledger: Ledger, study: str, names: Sequence[str] = ()) -> Retried:
             for row in db.execute(sa.select(RUNS.c.key, RUNS.c.owner).where(RUNS.c.key.in_(some), ended)):
                 held = row.owner is not None and not Owner.parse(row.owner).is_dead()
                 (stopping if held else planned).append(row.key)
-        clean = {"state": "planned", "failures": 0, "error": None, "owner": None, "ended_at": None}
+        clean = {
+            "state": "planned",
+            "failures": 0,
+            "machine_failures": 0,
+            "preemptions": 0,
+            "failure_kind": None,
+            "error": None,
+            "owner": None,
+            "ended_at": None,
+        }
         for some in _in_parts(planned):
             db.execute(sa.update(RUNS).where(RUNS.c.key.in_(some)).values(**clean))
     return Retried(planned, stopping)

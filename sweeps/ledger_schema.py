@@ -1,10 +1,13 @@
-"""The ledger's tables, and how SQLite is set up to hold them."""
+"""The ledger's tables, and how SQLite or Postgres is set up to hold them."""
 
 from __future__ import annotations
 
 from typing import Any
 
 import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql, sqlite
+
+from scaling.errors import UserError
 
 __all__ = [
     "ABOUT",
@@ -16,11 +19,14 @@ __all__ = [
     "RUNS",
     "RUN_FACTS",
     "STUDIES",
-    "begin_immediate",
-    "sqlite_settings",
+    "alone",
+    "insert",
+    "open_database",
 ]
 
 METADATA = sa.MetaData()
+_LOCK = 0x10557E55
+"""Any number, the same for all."""
 ABOUT = sa.Table("ledger", METADATA, sa.Column("version", sa.Integer, primary_key=True))
 STUDIES = sa.Table(
     "studies",
@@ -38,13 +44,19 @@ RUNS = sa.Table(
     sa.Column("flops", sa.Float, nullable=False),
     # The run on whose way this one leaves, the step at which, and the FLOPs that are then left to be trained.
     sa.Column("carrier", sa.String(64), index=True),
-    sa.Column("branch_step", sa.Integer),
+    sa.Column("branch_step", sa.BigInteger),
     sa.Column("own_flops", sa.Float, nullable=False),
     sa.Column("state", sa.String, nullable=False, default="planned", index=True),
+    # All failures, those of them that were the machine's, and what the last one was (``sweeps.failures``).
     sa.Column("failures", sa.Integer, nullable=False, default=0),
+    sa.Column("machine_failures", sa.Integer, nullable=False, default=0),
+    sa.Column("failure_kind", sa.String),
+    # How often in a row it was given back without a step done, and where it was then.
+    sa.Column("preemptions", sa.Integer, nullable=False, default=0),
+    sa.Column("preempted_step", sa.BigInteger, nullable=False, default=0),
     sa.Column("owner", sa.String),
     sa.Column("heartbeat", sa.Float),
-    sa.Column("step", sa.Integer, nullable=False, default=0),
+    sa.Column("step", sa.BigInteger, nullable=False, default=0),
     sa.Column("tokens_per_second", sa.Float),
     sa.Column("loss", sa.Float),
     sa.Column("result", sa.JSON),
@@ -66,9 +78,9 @@ POINTS = sa.Table(
     METADATA,
     sa.Column("id", sa.Integer, primary_key=True),
     sa.Column("run_key", sa.String(64), nullable=False),
-    sa.Column("step", sa.Integer, nullable=False),
+    sa.Column("step", sa.BigInteger, nullable=False),
     sa.Column("name", sa.String, nullable=False),
-    sa.Column("tokens", sa.Integer, nullable=False),
+    sa.Column("tokens", sa.BigInteger, nullable=False),
     sa.Column("flops", sa.Float, nullable=False),
     sa.Column("value", sa.Float, nullable=False),
     sa.Column("time", sa.Float, nullable=False),
@@ -104,6 +116,38 @@ RUN_FACTS = sa.Table(
     sa.Column("run_key", sa.String(64), primary_key=True),
     sa.Column("facts", sa.JSON, nullable=False),
 )
+
+
+def open_database(url: str) -> sa.Engine:
+    """:class:`UserError` in one line if it can't be reached, or its driver is not installed."""
+    shown = sa.make_url(url).render_as_string(hide_password=True)
+    try:
+        engine = sa.create_engine(url)
+    except ModuleNotFoundError as error:
+        raise UserError(f"the ledger {shown} needs {error.name}: pip install 'lossfrontier[postgres]'") from None
+    if engine.dialect.name == "sqlite":
+        sa.event.listen(engine, "connect", sqlite_settings)
+        sa.event.listen(engine, "begin", begin_immediate)
+        return engine
+    try:
+        engine.connect().close()
+    except sa.exc.OperationalError as error:
+        problem = " ".join(str(error.orig).split())
+        raise UserError(
+            f"the ledger {shown} can't be reached: {problem}; start it, or correct execute.ledger"
+        ) from None
+    return engine
+
+
+def insert(db: sa.Connection, table: sa.Table) -> Any:
+    """An insert that may say what to do where the row is there already, which each dialect has for itself."""
+    return (postgresql if db.dialect.name == "postgresql" else sqlite).insert(table)
+
+
+def alone(db: sa.Connection) -> None:
+    """Nobody else who calls this writes until the transaction ends; SQLite's transactions are so from their start."""
+    if db.dialect.name == "postgresql":
+        db.execute(sa.select(sa.func.pg_advisory_xact_lock(_LOCK)))
 
 
 def sqlite_settings(connection: Any, _record: Any) -> None:

@@ -6,10 +6,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy.dialects.sqlite import insert
 
 from sweeps.ledger import Ledger
-from sweeps.ledger_schema import MEMBERS, RUN_FACTS
+from sweeps.ledger_schema import MEMBERS, RUN_FACTS, insert
 
 __all__ = ["facts_of_study", "record_facts"]
 
@@ -18,7 +17,7 @@ def record_facts(ledger: Ledger, keys: Sequence[str], facts: Mapping[str, Any]) 
     """Remember ``facts`` for runs that are being taken up; those of an earlier attempt are replaced."""
     with ledger.transaction() as db:
         for key in keys:
-            statement = insert(RUN_FACTS).values(run_key=key, facts=dict(facts))
+            statement = insert(db, RUN_FACTS).values(run_key=key, facts=dict(facts))
             db.execute(statement.on_conflict_do_update(index_elements=["run_key"], set_={"facts": dict(facts)}))
 
 

@@ -18,6 +18,7 @@ from scaling.run_spec import Parametrisation
 from scaling.shape import ModelShape
 from sweeps.budget import Budget
 from sweeps.design_settings import DesignSettings, InformationDesign
+from sweeps.execute_settings import Execute, LocalExecute
 from sweeps.tuning.settings import TuneSettings
 from trainer.data.corpus_settings import CorpusSettings
 from trainer.settings_file import SettingsFile, read_settings
@@ -116,13 +117,6 @@ class Hyperparameters(Record):
         return self
 
 
-class Execute(Record):
-    on: Literal["local"] = "local"
-    workers: Literal["auto"] | Annotated[int, Field(ge=1, le=1024)] = "auto"
-    usd_per_hour: float | None = Field(default=None, ge=0)
-    """Of one GPU; of the machine where it has none. A known GPU has the price of its table."""
-
-
 class Track(Record):
     mlflow: str | None = "sqlite:///mlflow.db"
 
@@ -138,7 +132,7 @@ class Study(Record):
     design: DesignSettings = InformationDesign()
     hyperparameters: Hyperparameters = Hyperparameters()
     seed: int = Field(default=0, ge=0)
-    execute: Execute = Execute()
+    execute: Execute = LocalExecute()
     track: Track = Track()
 
     @field_validator("name")

@@ -1,7 +1,7 @@
 """One worker process: leases runs of one stage from the ledger, the longest first, and trains them until none is left.
 
 It writes to nothing but the ledger and its runs' folders. When told to stop (SIGTERM, or its engine's death) it saves
-at the next step's boundary, gives its run back and ends with 0.
+at the next step's boundary, gives its run back and ends; with the exit code ``STOPPED`` if it was told by a signal.
 """
 
 from __future__ import annotations
@@ -19,13 +19,18 @@ from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 
+import torch
+
+from sweeps.failures import FailureKind
 from sweeps.ledger import Ledger, Stage
 from sweeps.owner import Owner
 from sweeps.plan import Plan
 from sweeps.run_facts import record_facts
 from sweeps.standing import FAILURE_LOG
+from sweeps.worker_exit import STOPPED
 from sweeps.workspace import Workspace
 from trainer.data.shards import Corpus
+from trainer.loop.step import OutOfMemory
 from trainer.loop.together import can_train_together, train_together
 from trainer.loop.train import train
 from trainer.system_facts import system_facts
@@ -85,7 +90,9 @@ class LedgerTracker:
         self._flush_every = min(max(FLUSH_SECONDS, affordable), MOST_FLUSH_SECONDS)
 
 
-def work(workspace: Workspace, study: str, stage: Stage, stopping: threading.Event) -> None:
+def work(
+    workspace: Workspace, study: str, stage: Stage, stopping: threading.Event, checkpoint_seconds: float = 20.0
+) -> None:
     """Train runs of ``stage`` until there are none to lease or ``stopping`` is set."""
     ledger = Ledger(workspace.ledger_url)
     frozen = ledger.plan_of(study)
@@ -124,6 +131,7 @@ def work(workspace: Workspace, study: str, stage: Stage, stopping: threading.Eve
                     directories=[workspace.run_folder(each.key) for each in group],
                     trackers=trackers,
                     should_stop=should_stop,
+                    checkpoint_seconds=checkpoint_seconds,
                     peak_flops_per_second=peak,
                 )
             else:
@@ -134,6 +142,7 @@ def work(workspace: Workspace, study: str, stage: Stage, stopping: threading.Eve
                     directory=workspace.run_folder(spec.key),
                     tracker=trackers[0],
                     should_stop=should_stop,
+                    checkpoint_seconds=checkpoint_seconds,
                     trunk=workspace.run_folder(carrier) if carrier else None,
                     branches=branches,
                     peak_flops_per_second=peak,
@@ -143,7 +152,7 @@ def work(workspace: Workspace, study: str, stage: Stage, stopping: threading.Eve
             traceback.print_exc()
             for each in group:
                 _keep_traceback(workspace.run_folder(each.key))
-                ledger.fail(each.key, owner, f"{type(error).__name__}: {error}")
+                ledger.fail(each.key, owner, f"{type(error).__name__}: {error}", _kind(error, len(group)))
             continue
         busy = time.monotonic()
         for each, tracker, result in zip(group, trackers, results, strict=True):
@@ -159,6 +168,12 @@ def _keep_traceback(folder: Path) -> None:
     """Beside the run's checkpoints, where `scaling status` finds it: the worker's own log goes with the worker."""
     with contextlib.suppress(OSError), (folder / FAILURE_LOG).open("a", encoding="utf-8") as log:
         log.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')}\n{traceback.format_exc()}\n")
+
+
+def _kind(error: Exception, together: int) -> FailureKind:
+    if isinstance(error, OutOfMemory | MemoryError | torch.OutOfMemoryError):
+        return "memory" if together == 1 else "crowded"
+    return "run"
 
 
 def _end_with_parent(parent: int, stopping: threading.Event) -> None:
@@ -180,12 +195,23 @@ def main() -> None:
     parser.add_argument("--study", required=True)
     parser.add_argument("--stage", required=True)
     parser.add_argument("--parent", type=int, required=True)
+    parser.add_argument("--checkpoint-seconds", type=float, default=20.0)
     arguments = parser.parse_args()
-    stopping = threading.Event()
+    stopping, told = threading.Event(), threading.Event()
+
+    def stop(*_: object) -> None:
+        told.set()
+        stopping.set()
+
     for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stopping.set())
+        signal.signal(number, stop)
+    for number in (signal.SIGUSR1, signal.SIGUSR2):
+        # A batch system's warning to whole process groups, which whoever started this worker answers.
+        signal.signal(number, signal.SIG_IGN)
     _end_with_parent(arguments.parent, stopping)
-    work(Workspace(arguments.workspace), arguments.study, arguments.stage, stopping)
+    work(Workspace(arguments.workspace), arguments.study, arguments.stage, stopping, arguments.checkpoint_seconds)
+    if told.is_set():
+        sys.exit(STOPPED)
 
 
 if __name__ == "__main__":

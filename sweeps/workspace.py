@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from scaling.errors import UserError
+from trainer.whole_file import write_whole
 
 __all__ = ["Workspace", "cache_folder", "shown"]
 
@@ -38,7 +39,27 @@ class Workspace:
 
     @property
     def ledger_url(self) -> str:
-        return f"sqlite:///{self.root / 'ledger.db'}"
+        """The file in the workspace, or the server that its first study with ``execute.ledger`` named."""
+        named = self._ledger_name
+        return named.read_text(encoding="utf-8").strip() if named.exists() else f"sqlite:///{self.root / 'ledger.db'}"
+
+    @property
+    def _ledger_name(self) -> Path:
+        return self.root / "ledger.url"
+
+    def use_ledger(self, url: str | None) -> None:
+        """Keep the ledger at ``url`` from now on, where the workspace has none yet; None takes what there is.
+
+        Raises :class:`UserError` if it has another: the runs would be trained a second time.
+        """
+        if url is None or url == self.ledger_url:
+            return
+        if self._ledger_name.exists() or (self.root / "ledger.db").exists():
+            there = self.ledger_url if self._ledger_name.exists() else "ledger.db"
+            raise UserError(
+                f"execute.ledger is {url}, and {self.root} has its runs in {there}: use another --workspace"
+            )
+        write_whole(self._ledger_name, url + "\n")
 
     @property
     def corpora(self) -> Path:

@@ -176,4 +176,4 @@ def _records_in(annotation: Any) -> list[type[BaseModel]]:
 
 
 def _tag(kind: type[BaseModel]) -> str | None:
-    return kind.model_fields["kind"].default if "kind" in kind.model_fields else None
+    return next((kind.model_fields[name].default for name in ("kind", "on") if name in kind.model_fields), None)

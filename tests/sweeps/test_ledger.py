@@ -15,7 +15,9 @@ from scaling.errors import UserError
 from scaling.forecast import Forecast, Outcome
 from scaling.record import Interval
 from scaling.run_spec import OptimizerSpec, RunSpec, ScheduleSpec
-from sweeps.ledger import MAX_FAILURES, Ledger, PlannedRun
+from sweeps import failures
+from sweeps.failures import MAX_FAILURES, MAX_MACHINE_FAILURES, FailureKind
+from sweeps.ledger import Ledger, PlannedRun
 from sweeps.ledger_control import retry
 from sweeps.owner import Owner
 
@@ -54,7 +56,8 @@ def test_the_longest_planned_run_is_leased_first(ledger: Ledger) -> None:
 def test_a_run_that_the_workspace_has_is_not_planned_anew(ledger: Ledger) -> None:
     ledger.add("first", planned(spec()))
     me = Owner.me()
-    assert (leased := ledger.lease("first", "sweep", me))
+    leased = ledger.lease("first", "sweep", me)
+    assert leased
     assert ledger.finish(leased.key, me, "finished", {"steps": 16, "loss_nats": 3.5})
     ledger.add("second", planned(spec()))
     (row,) = ledger.runs("second")
@@ -103,14 +106,62 @@ def test_a_dead_owners_run_is_planned_again_without_a_failure(ledger: Ledger) ->
     ledger.add("s", planned(spec()))
     sleeper = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
     owner = Owner.of(sleeper.pid)
-    assert (leased := ledger.lease("s", "sweep", owner))
-    assert ledger.reap() == []
-    sleeper.kill()
+    leased = ledger.lease("s", "sweep", owner)
+    assert leased
+    (held,) = ledger.held()
+    assert (held.key, held.owner) == (leased.key, owner)
+    assert not owner.is_dead()
+    owner.kill()
     sleeper.wait()
-    assert ledger.reap() == [leased.key]
+    assert owner.is_dead()
+    ledger.release(leased.key, owner)
     (row,) = ledger.runs("s")
     assert (row.state, row.failures) == ("planned", 0)
     assert not ledger.heartbeat(leased.key, owner, step=1, tokens_per_second=None, loss=None)
+
+
+@pytest.mark.parametrize(("kind", "tries"), [("run", MAX_FAILURES), ("machine", MAX_MACHINE_FAILURES), ("memory", 1)])
+def test_each_kind_of_failure_has_its_own_number_of_tries(ledger: Ledger, kind: FailureKind, tries: int) -> None:
+    ledger.add("s", planned(spec()))
+    me = Owner.me()
+    for _ in range(tries):
+        leased = ledger.lease("s", "sweep", me)
+        assert leased
+        ledger.fail(leased.key, me, "it says why", kind)
+    (row,) = ledger.runs("s")
+    assert (row.state, row.failures, row.failure_kind) == ("failed", tries, kind)
+    assert (row.error or "").endswith("it says why")
+    assert (row.error or "").startswith("FAILED_OOM") == (kind == "memory")
+
+
+def test_a_machines_faults_are_not_counted_against_the_run(ledger: Ledger) -> None:
+    ledger.add("s", planned(spec()))
+    me = Owner.me()
+    kinds: list[FailureKind] = ["machine", "run", "machine", "crowded", "machine", "run"]
+    for kind in kinds:
+        leased = ledger.lease("s", "sweep", me)
+        assert leased
+        ledger.fail(leased.key, me, kind, kind)
+    assert ledger.lease("s", "sweep", me)
+
+
+def test_a_preempted_run_waits_for_ever_while_it_gets_on_and_not_when_it_does_not(
+    ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    most = 5
+    monkeypatch.setattr(failures, "MAX_PREEMPTIONS", most)
+    ledger.add("s", planned(spec()))
+    me = Owner.me()
+    for step in [*range(1, most + 2), *[most + 1] * (most - 1)]:
+        (row,) = ledger.runs("s")
+        assert (row.state, row.failures) == ("planned", 0)
+        leased = ledger.lease("s", "sweep", me)
+        assert leased
+        ledger.heartbeat(leased.key, me, step=step, tokens_per_second=None, loss=None)
+        ledger.release(leased.key, me)
+    (row,) = ledger.runs("s")
+    assert row.state == "failed"
+    assert "without a step done" in (row.error or "")
 
 
 def test_a_reused_pid_is_told_apart_by_its_start_time() -> None:
@@ -127,7 +178,7 @@ def test_failures_are_bounded_and_then_final_until_retried(ledger: Ledger) -> No
     for _ in range(MAX_FAILURES):
         leased = ledger.lease("s", "sweep", me)
         assert leased
-        ledger.fail(leased.key, me, "poison")
+        ledger.fail(leased.key, me, "poison", "run")
     assert ledger.lease("s", "sweep", me) is None
     (row,) = ledger.runs("s")
     assert (row.state, row.error) == ("failed", "poison")
@@ -202,7 +253,7 @@ def test_an_interrupted_group_is_the_same_again_and_splits_before_its_last_try(l
         assert first is not None
         groups.append([first.key, *(run.key for run in ledger.lease_alike("s", "sweep", me, first, 7, lambda _: True))])
         for key in groups[-1]:
-            assert ledger.fail(key, me, "killed")
+            assert ledger.fail(key, me, "killed", "run")
     assert groups[0] == groups[1]
     assert len(groups[0]) == 4
     assert len(groups[-1]) == 1
@@ -243,7 +294,7 @@ def test_branches_of_a_carrier_that_never_gets_there_are_trained_all_the_same(le
     for _ in range(MAX_FAILURES if end == "failed" else 1):
         assert ledger.lease("s", "sweep", me) == carrier
         if end == "failed":
-            ledger.fail(carrier.key, me, "boom")
+            ledger.fail(carrier.key, me, "boom", "run")
         else:
             ledger.finish(carrier.key, me, "diverged", {"steps": 1})
     assert ledger.lease("s", "sweep", me) == branch

@@ -84,7 +84,7 @@ def test_a_run_that_failed_for_good_says_why_and_what_it_ran_on_with_seed_and_da
     key = projected.lease()
     record_facts(projected.ledger, [key], FACTS)
     for _ in range(MAX_FAILURES):
-        projected.ledger.fail(key, projected.owner, "poison")
+        projected.ledger.fail(key, projected.owner, "poison", "run")
         while (leased := projected.ledger.lease(STUDY, "sweep", projected.owner)) and leased.key != key:
             pass
     projected.projection().sync()

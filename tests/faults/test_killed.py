@@ -1,0 +1,138 @@
+"""Processes killed, stopped and interrupted: faults 1, 2, 3, 15, 17, 18 and 19."""
+
+from __future__ import annotations
+
+import os
+import random
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from sweeps.worker_exit import STOPPED
+
+from .conftest import Outcome, Site, eventually, finish
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("attempt", range(2))
+def test_a_worker_killed_at_a_random_step_is_replaced_and_its_run_ends_the_same(
+    site: Site, control: Outcome, attempt: int
+) -> None:
+    engine = site.sweep()
+    eventually(site.under_way)
+    time.sleep(random.Random(attempt).uniform(0.0, 1.0))
+    eventually(lambda: site.under_way() and site.workers())[0].kill()
+    finish(engine)
+    site.assert_unharmed(control)
+    assert sum(row.failures for row in site.rows()) >= 1, "the fault must really have hit a run"
+    assert {row.failure_kind for row in site.rows()} == {None, "machine"}
+
+
+@pytest.mark.slow
+def test_all_workers_killed_at_once_as_by_the_oom_killer_are_replaced(site: Site, control: Outcome) -> None:
+    engine = site.sweep()
+    eventually(lambda: len(site.under_way()) == 2)
+    for worker in site.workers():
+        worker.kill()
+    finish(engine)
+    site.assert_unharmed(control)
+    assert sum(row.failures for row in site.rows()) == 2
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("attempt", range(2))
+def test_an_engine_killed_at_a_random_moment_leaves_no_orphan_and_resumes(
+    site: Site, control: Outcome, attempt: int
+) -> None:
+    engine = site.sweep()
+    eventually(site.workers)
+    time.sleep(random.Random(attempt).uniform(0.5, 5.0))
+    engine.kill()
+    engine.communicate()
+    eventually(lambda: not site.workers(), seconds=30)
+    finish(site.sweep())
+    site.assert_unharmed(control)
+    assert {row.failures for row in site.rows()} == {0}
+
+
+@pytest.mark.slow
+def test_an_engine_and_its_workers_killed_together_are_found_out_and_resumed(site: Site, control: Outcome) -> None:
+    engine = site.sweep()
+    eventually(lambda: len(site.under_way()) == 2)
+    workers = site.workers()
+    engine.kill()
+    for worker in workers:
+        worker.kill()
+    engine.communicate()
+    assert [row.state for row in site.rows()].count("running") == 2, "the ledger can't know yet"
+    finish(site.sweep())
+    site.assert_unharmed(control)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("strace") is None, reason="strace is what kills between two system calls")
+@pytest.mark.parametrize("call", ["rename", "fsync"])
+def test_a_worker_killed_in_the_middle_of_a_save_goes_on_from_the_checkpoint_before(
+    site: Site, control: Outcome, tmp_path: Path, call: str
+) -> None:
+    """Before the rename the file is written whole under its temporary name; at an fsync it is not even that."""
+    engine = site.sweep()
+    saved = site.workspace / "runs"
+    eventually(lambda: site.under_way() and list(saved.glob("*/*.checkpoint")))
+    trace = tmp_path / "trace"
+    calls = "rename,renameat,renameat2" if call == "rename" else "fsync,fdatasync"
+    pid = site.workers()[0].pid
+    strace = ["strace", "-f", "-o", str(trace), "-p", str(pid)]
+    strace += ["-e", f"trace={calls}", "-e", f"inject={calls}:signal=KILL:when=2"]
+    subprocess.run(strace, timeout=60, stderr=subprocess.DEVNULL, check=False)
+    finish(engine)
+    site.assert_unharmed(control)
+    assert re.search("killed by SIGKILL", trace.read_text(encoding="utf-8"))
+    rows = site.rows()
+    assert sum(row.failures for row in rows) >= 1
+    assert any((row.result or {})["resumed"] for row in rows), "a checkpoint was there to go on from"
+
+
+@pytest.mark.slow
+def test_a_worker_told_to_stop_saves_says_so_by_its_exit_code_and_resumes(site: Site, control: Outcome) -> None:
+    engine = site.sweep()
+    eventually(site.workers)
+    engine.kill()
+    engine.communicate()
+    eventually(lambda: not site.workers(), seconds=30)
+    # As a batch system starts one: without an engine.
+    command = [sys.executable, "-m", "sweeps.worker", "--workspace", str(site.workspace), "--study", "tiny"]
+    worker = subprocess.Popen([*command, "--stage", "sweep", "--parent", str(os.getpid())], stdout=subprocess.DEVNULL)
+    (row, *_) = eventually(lambda: [row for row in site.under_way() if row.step > 20])
+    worker.terminate()
+    assert worker.wait(30) == STOPPED
+    (stopped,) = [one for one in site.rows() if one.key == row.key]
+    assert (stopped.state, stopped.failures) == ("planned", 0)
+    assert stopped.step >= row.step
+    finish(site.sweep())
+    site.assert_unharmed(control)
+    (finished,) = [one for one in site.rows() if one.key == row.key]
+    assert (finished.result or {})["resumed"] == 1
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_stops_cleanly_with_its_exit_code_and_the_sweep_resumes(
+    site: Site, control: Outcome, number: signal.Signals, code: int
+) -> None:
+    engine = site.sweep()
+    eventually(site.under_way)
+    os.killpg(engine.pid, number)
+    output = finish(engine, code)
+    assert "Traceback" not in output
+    assert site.workers() == []
+    assert "running" not in {row.state for row in site.rows()}
+    finish(site.sweep())
+    site.assert_unharmed(control)
+    assert {row.failures for row in site.rows()} == {0}
