@@ -37,6 +37,7 @@ from typing import Any
 from scaling.run_spec import RunSpec
 from sweeps.conduct import Conductor
 from sweeps.engine import run_stage
+from sweeps.executors.command import WorkerCommand
 from sweeps.executors.local import LocalExecutor, usable_cores
 from sweeps.ledger import PlannedRun
 from sweeps.plan import Plan, run_spec, trunks_of
@@ -136,7 +137,7 @@ def ours(plan: Plan, specs: list[RunSpec], corpora: Path, folder: Path, *, trunk
             for spec, carrier in zip(specs, carriers, strict=True)
         ],
     )
-    executor = LocalExecutor(workspace, "throughput", numerics.threads)
+    executor = LocalExecutor(WorkerCommand(workspace=str(workspace.root), study="throughput", threads=numerics.threads))
     run_stage(
         conductor.ledger, executor, "throughput", "sweep", workers=usable_cores(), report=lambda _rows: None
     )  # fmt: skip
