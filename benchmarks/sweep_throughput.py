@@ -40,7 +40,8 @@ from sweeps.engine import run_stage
 from sweeps.executors.command import WorkerCommand
 from sweeps.executors.local import LocalExecutor, usable_cores
 from sweeps.ledger import PlannedRun
-from sweeps.plan import Plan, run_spec, trunks_of
+from sweeps.plan import Plan, run_spec
+from sweeps.planning import trunks_of
 from sweeps.study import Study
 from sweeps.workspace import Workspace
 from trainer.data.shards import Corpus
