@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import secrets
 from pathlib import Path
 
 from scaling.errors import UserError
@@ -22,6 +24,10 @@ def executor_for(
     )
     try:
         if isinstance(execute, RayExecute):
+            # The servers of a cluster of our own listen on every address of the machine: nobody without this secret may
+            # use them. Ray reads it when it is imported.
+            if execute.address is None and "RAY_AUTH_MODE" not in os.environ:
+                os.environ |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
             from sweeps.executors.ray import RayExecutor
 
             return RayExecutor(command, execute)

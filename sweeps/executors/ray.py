@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import logging
 import os
-import secrets
 import signal
 import threading
 from collections.abc import Sequence
@@ -155,7 +154,8 @@ def _cause(worker: _Worker) -> str | None:
 
 
 def _connect(address: str | None) -> None:
-    """Join the cluster at ``address``, or start one on this machine that nobody else can use.
+    """Join the cluster at ``address``, or start one on this machine; who imports this module has closed that one
+    to others (``executor_for``).
 
     A session lasts until this process ends: the next stage of the study finds it.
     """
@@ -175,9 +175,6 @@ def _connect(address: str | None) -> None:
                 raise UserError(
                     f"execute.address is {address!r}: no Ray cluster is there; null starts one on this machine"
                 ) from None
-        # Ray's own servers listen on every address of the machine: nobody without this secret may use them.
-        if "RAY_AUTH_MODE" not in os.environ:
-            os.environ |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
         ray.init(
             address="local",
             num_cpus=usable_cores(),
