@@ -30,7 +30,7 @@ def plan(
     """
     from scaling.cli.conducting import conducting
     from scaling.cli.fits_on_disk import load_fit
-    from scaling.cli.pages import plan_page, run_table
+    from scaling.cli.plan_page import plan_page, run_table
 
     if cure_flops is not None and cure is None:
         raise UserError(f"--cure-flops is {cure_flops:g}, and there is no --cure FIT.json that it could bound")

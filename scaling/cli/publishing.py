@@ -51,7 +51,7 @@ def write_report(conductor: Conductor, result: StudyResult, study_file: Path) ->
 
 def _view(conductor: Conductor, result: StudyResult, study_file: Path, mlflow_command: str) -> StudyView:
     from analysis.study_view import StudyView
-    from scaling.cli.pages import corpus_sentence, machine_sentence, plan_rows, question_sentence
+    from scaling.cli.plan_page import corpus_sentence, machine_sentence, plan_rows, question_sentence
 
     return StudyView(
         name=result.study.name,
