@@ -1,4 +1,4 @@
-"""The stage ``tune`` with real training, real processes and a real kill."""
+"""The stage ``tune`` with real training and real processes; started again it repeats nothing."""
 
 from __future__ import annotations
 
