@@ -6,6 +6,7 @@ import os
 import shutil
 import socket
 import subprocess
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -31,8 +32,11 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     folder = tmp_path_factory.mktemp("postgres")
     user = "nobody" if os.geteuid() == 0 else None
     if user:
-        for parent in [folder, *folder.parents][:3]:
-            parent.chmod(0o755)
+        # That user must come through pytest's own folders, of which workers of xdist have one more.
+        for within in [folder, *folder.parents]:
+            if within == Path(tempfile.gettempdir()).resolve():
+                break
+            within.chmod(0o755)
         shutil.chown(folder, user)
     data = str(folder / "data")
     initdb = ["initdb", "-D", data, "-U", "scaling", "-A", "trust", "--no-sync", "--locale=C", "-E", "UTF8"]
