@@ -18,7 +18,8 @@ from .conftest import Silent
 def test_a_study_of_any_architecture_ends_with_a_run_to_launch(
     tiny_study: Study, tmp_path: Path, architecture: str
 ) -> None:
-    design = {"budgets": 3, "ratio": 1.3, "sizes": 4, "size_step": 1.5, "tokens_per_param": 2, "replicates": 1}
+    design = {"kind": "isoflop", "budgets": 3, "ratio": 1.3, "sizes": 4, "size_step": 1.5}
+    design |= {"tokens_per_param": 2, "replicates": 1}
     changes = {"model": {"context": 32, "architecture": architecture}, "budget": {"flops": 6e10}, "design": design}
     study = Study.model_validate(tiny_study.model_dump() | changes)
     conductor = Conductor(study, Workspace(tmp_path), Silent())
