@@ -89,10 +89,10 @@ def test_fits_that_count_in_two_ways_are_refused() -> None:
 
 @pytest.mark.slow
 def test_ninety_percent_intervals_hold_the_truth_nine_times_of_ten() -> None:
-    inside, trials = 0, 150
+    inside, trials = 0, 60
     for trial in range(trials):
         one, other = swept(1.0, 2 * trial, bootstrap=200), swept(1.3, 2 * trial + 1, bootstrap=200)
         told = compare(Arm("one", one), Arm("other", other), TARGET).multiplier_if_laws_hold
         inside += (told.low or 0.0) <= 1.3 <= (told.high or math.inf)
     # Two binomial SDs to both sides.
-    assert 0.85 <= inside / trials <= 0.95
+    assert 0.82 <= inside / trials <= 0.98
