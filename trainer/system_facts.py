@@ -92,6 +92,9 @@ def installed_hash(folders: list[str]) -> str:
     """
     versions: dict[str, str] = {}
     for folder in dict.fromkeys(folders):
+        # Ray puts a folder of its own copies onto the path once it is imported: nothing that was installed.
+        if any(parent.name in ("site-packages", "dist-packages") for parent in Path(folder).parents):
+            continue
         try:
             names = sorted(entry.name for entry in os.scandir(folder) if entry.name.endswith(".dist-info"))
         except OSError:  # sys.path may name what isn't there

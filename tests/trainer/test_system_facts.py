@@ -97,3 +97,11 @@ def test_the_hash_is_of_what_is_installed_wherever_it_lies(tmp_path: Path) -> No
     assert installed_hash([str(second), str(first)]) != both
     (first / "numpy-2.4.6.dist-info").rename(first / "numpy-2.4.7.dist-info")
     assert installed_hash([str(first), str(second)]) != both
+
+
+def test_copies_inside_an_installed_package_change_nothing(tmp_path: Path) -> None:
+    site = tmp_path / "site-packages"
+    (site / "ray" / "thirdparty_files" / "psutil-1.dist-info").mkdir(parents=True)
+    (site / "ray-2.dist-info").mkdir()
+    alone = installed_hash([str(site)])
+    assert installed_hash([str(site / "ray" / "thirdparty_files"), str(site)]) == alone
