@@ -114,14 +114,18 @@ class Plan(Record):
         return tuple(sorted(distinct, key=distinct.__getitem__))
 
     def makespan_seconds(self, workers: int | None = None) -> float:
-        """Probe, sweep and hold-out one after another, each spread over the workers longest first."""
-        count = workers or self.workers
-        return (
-            makespan_seconds([Job(probe.seconds) for probe in self.probe], count)
-            + sum(makespan_seconds([Job(cell.seconds)] * self.tune_trials, count) for cell in self.tune)
-            + makespan_seconds([planned.job for planned in self.sweep], count)
-            + makespan_seconds([Job(self.hold_out.seconds)] * self.replicates, count)
-        )
+        """Probe or tuning, sweep and hold-out one after another, each spread over the workers longest first."""
+        return sum(self.stage_seconds(stage, workers) for stage in ("probe", "tune", "sweep", "hold-out"))
+
+    def stage_seconds(self, stage: str, workers: int | None = None) -> float:
+        """What one stage takes; tuning goes from one size and length to the next."""
+        jobs = {
+            "probe": [[Job(probe.seconds) for probe in self.probe]],
+            "tune": [[Job(cell.seconds)] * self.tune_trials for cell in self.tune],
+            "sweep": [[planned.job for planned in self.sweep]],
+            "hold-out": [[Job(self.hold_out.seconds)] * self.replicates],
+        }
+        return sum(makespan_seconds(each, workers or self.workers) for each in jobs[stage])
 
     def facts(self) -> dict[str, Any]:
         """The plan in a few words and numbers, for people and for MLflow's parameters."""

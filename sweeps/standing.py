@@ -111,12 +111,7 @@ def _seconds_left(frozen: Mapping[str, Any], rows: list[RunRow], coming: dict[st
         return whole * row.own_flops / row.flops * (1 - _own_share(row)) * factor
 
     left = makespan_seconds([Job(seconds(row)) for row in still_open], plan.workers) if still_open else 0.0
-    to_come = {
-        "probe": [Job(p.seconds) for p in plan.probe],
-        "sweep": [p.job for p in plan.sweep],
-        "hold-out": [Job(plan.hold_out.seconds)] * plan.replicates,
-    }
-    return left + factor * sum(makespan_seconds(to_come[stage], plan.workers) for stage in coming)
+    return left + factor * sum(plan.stage_seconds(stage) for stage in coming)
 
 
 def _logs(workspace: Workspace, rows: list[RunRow]) -> dict[str, Path]:

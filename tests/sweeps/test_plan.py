@@ -15,6 +15,7 @@ from sweeps.conduct import Conductor
 from sweeps.owner import Owner
 from sweeps.plan import Plan, run_spec
 from sweeps.probe import probe_runs
+from sweeps.standing import standing
 from sweeps.study import Study
 from sweeps.workspace import Workspace
 
@@ -81,3 +82,14 @@ def test_a_timescale_is_each_runs_own_decay(tiny_study: Study, tmp_path: Path, s
         assert tau == pytest.approx(0.2, rel=1e-5)
         decays.add(decay)
     assert len(decays) > 3
+
+
+def test_what_is_left_of_a_study_counts_the_tuning_that_is_yet_to_come(
+    tiny_study: Study, tmp_path: Path, silent: Any
+) -> None:
+    study = changed(tiny_study, learning_rate="probe", tune={"trials": 4, "sizes": 2, "lengths": 2})
+    made = conductor(study, tmp_path, silent)
+    plan = made.plan()
+    now = standing(made.ledger, made.workspace, study.name)
+    assert now.coming == {"tune": 4 * len(plan.tune), "sweep": len(plan.sweep), "hold-out": plan.replicates}
+    assert now.seconds_left == pytest.approx(plan.makespan_seconds())
