@@ -7,7 +7,8 @@ done. What a person wants to read is written to the study's folder; the ledger s
 from __future__ import annotations
 
 import math
-from collections.abc import Collection
+import statistics
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,8 @@ from typing import Any
 import pandas as pd
 
 from scaling.design.design import DesignPoint
+from scaling.design.trunks import branch_tokens
+from scaling.errors import UserError
 from scaling.fit import Fit
 from scaling.fits.together import fit_table
 from scaling.fits.tuned_law import TunedLaw, fit_tuned_law
@@ -24,6 +27,7 @@ from scaling.prediction import predict, score
 from scaling.quantity import format_count
 from scaling.recommend import StudyContext, recommend
 from scaling.recommendation import Recommendation
+from scaling.run_spec import RunSpec
 from sweeps.engine import run_stage
 from sweeps.executors.choose import executor_for
 from sweeps.layout import rounds_of
@@ -31,7 +35,6 @@ from sweeps.ledger import ENDED, PlannedRun, RunRow, Stage
 from sweeps.observations import curves, observations
 from sweeps.plan import Plan, run_spec
 from sweeps.planner import Planner
-from sweeps.planning import trunks_of
 from sweeps.probe import probe_result, probe_runs
 from sweeps.study import Study
 
@@ -89,23 +92,9 @@ class Conductor(Planner):
     def sweep_runs(self, plan: Plan, rates: LearningRateLaw) -> list[PlannedRun]:
         """The design's runs in its order; branches name the run that carries their trunk."""
         points = [planned.point for planned in plan.sweep]
-        lengths = {
-            at: [points[branch].tokens for branch in branches]
-            for branches in trunks_of(points).values()
-            for at in branches
-        }
+        branches = branch_tokens(points)
         specs = [
-            run_spec(
-                self.study,
-                plan,
-                point.shape,
-                point.tokens,
-                rates.rate(point.params.total, _length(point, lengths.get(at, ()))),
-                self.study.seed + point.replicate,
-                branches=lengths.get(at, ()),
-                tuned=self._tuned(rates, point.params.total, _length(point, lengths.get(at, ()))),
-            )
-            for at, point in enumerate(points)
+            self._spec(plan, rates, point, point.replicate, branches.get(at, ())) for at, point in enumerate(points)
         ]
         return [
             PlannedRun(
@@ -117,6 +106,23 @@ class Conductor(Planner):
             )
             for spec, planned in zip(specs, plan.sweep, strict=True)
         ]
+
+    def _spec(
+        self, plan: Plan, rates: LearningRateLaw, point: DesignPoint, replicate: int, branches: Collection[int] = ()
+    ) -> RunSpec:
+        """The specification of one point; what the branches of a trunk share is for the middle of their lengths."""
+        params = point.params.total
+        length = math.exp(statistics.fmean(map(math.log, branches or [point.tokens])))
+        return run_spec(
+            self.study,
+            plan,
+            point.shape,
+            point.tokens,
+            rates.rate(params, length),
+            self.study.seed + replicate,
+            branches=branches,
+            tuned=self._tuned(rates, params, length),
+        )
 
     def learning_rates(self, plan: Plan) -> LearningRateLaw:
         """The study's law of learning rates: given as a number, tuned, or probed."""
@@ -142,15 +148,15 @@ class Conductor(Planner):
         tuner = Tuner(self.study, plan, self.ledger, TrialStore(self.folder / "optuna", settings.storage), self.workers)
         tuner.advance()
         if not tuner.done:
-            execute = self.study.execute
-            run_stage(
-                self.ledger, executor_for(execute, self.workspace.root, self.study.name, plan.numerics.threads),
-                self.study.name, "tune", workers=self.workers, report=lambda rows: self.progress.runs("tune", rows),
-                advance=tuner.advance, hang_seconds=execute.hang_seconds,
-            )  # fmt: skip
+            self._run_stage(plan, "tune", tuner.advance)
         law = fit_tuned_law(tuner.trials)
         self._write("tuning.json", law.model_dump_json(indent=2))
-        return tuner.law()
+        if law.status != "ok":
+            raise UserError(
+                f"hyperparameters.tune: {law.reason}. The trials are kept: correct the study file, give the study "
+                "another name and run it again, and only new trials are trained"
+            )
+        return law
 
     def _tuned(self, rates: LearningRateLaw, params: float, tokens: float) -> dict[str, float]:
         """What tuning says beside the rate, for :func:`run_spec`: batches as they can be trained."""
@@ -170,15 +176,18 @@ class Conductor(Planner):
         if all(row.state in ENDED for row in rows):
             self.progress.runs(stage, rows)
             return
+        self._run_stage(plan, stage)
+
+    def _run_stage(self, plan: Plan, stage: Stage, advance: Callable[[], None] = lambda: None) -> None:
         execute = self.study.execute
-        executor = executor_for(execute, self.workspace.root, self.study.name, plan.numerics.threads)
         run_stage(
             self.ledger,
-            executor,
+            executor_for(execute, self.workspace.root, self.study.name, plan.numerics.threads),
             self.study.name,
             stage,
             workers=self.workers,
             report=lambda rows: self.progress.runs(stage, rows),
+            advance=advance,
             hang_seconds=execute.hang_seconds,
         )
 
@@ -203,15 +212,7 @@ class Conductor(Planner):
         point = plan.hold_out.point
         runs = [
             PlannedRun(
-                spec=run_spec(
-                    self.study,
-                    plan,
-                    point.shape,
-                    point.tokens,
-                    rates.rate(point.params.total, point.tokens),
-                    self.study.seed + replicate,
-                    tuned=self._tuned(rates, point.params.total, point.tokens),
-                ),
+                spec=self._spec(plan, rates, point, replicate),
                 stage="hold-out",
                 label=f"hold-out {_label(point)} #{replicate}",
                 budget_flops=point.budget,
@@ -309,12 +310,6 @@ class Conductor(Planner):
             failed=failed,
             folder=self.folder,
         )
-
-
-def _length(point: DesignPoint, branches: Collection[int]) -> float:
-    """The tokens that the recipe is for: of a trunk's branches, which share it, the middle by their logarithms."""
-    lengths = list(branches) or [point.tokens]
-    return math.exp(sum(map(math.log, lengths)) / len(lengths))
 
 
 def _label(point: DesignPoint) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import yaml
@@ -107,8 +108,7 @@ class Planner:
         )  # fmt: skip
         numerics = calibration.choose(seconds)
 
-        def takes(shape: ModelShape, tokens: int) -> float:
-            return calibration.seconds(shape, tokens, numerics)
+        takes = partial(calibration.seconds, numerics=numerics)
 
         def again(flops: float) -> Design:
             return lay_out(study, flops, takes)
@@ -159,7 +159,7 @@ class Planner:
         design = lay_out(
             self.study,
             plan.sweep_flops / plan.rounds,
-            lambda shape, tokens: plan.calibration.seconds(shape, tokens, plan.numerics),
+            partial(plan.calibration.seconds, numerics=plan.numerics),
             trained=[planned.point for planned in plan.sweep],
             prior=LawPrior.of_fit(fit) if known else None,
         )

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import statistics
-from collections import defaultdict
 from collections.abc import Callable, Sequence
+from functools import partial
 
 import numpy as np
 
 from scaling.architectures import total_params
 from scaling.design.design import Design, DesignPoint
 from scaling.design.family import family_of, hold_out_point
+from scaling.design.trunks import trunks_of
 from scaling.run_spec import OptimizerSpec
 from scaling.shape import ModelShape
 from sweeps.expectation import Expectation
@@ -23,7 +24,7 @@ from trainer.loop.calibration import Calibration
 from trainer.loop.memory import estimate_memory
 from trainer.loop.numerics import Numerics
 
-__all__ = ["jobs_of", "make_plan", "trunks_of", "with_more"]
+__all__ = ["jobs_of", "make_plan", "with_more"]
 
 LEAST_TRIAL_STEPS = 20
 """Of the largest batch that tuning tries."""
@@ -32,16 +33,6 @@ MEMORY_SHAPES = 4
 """An estimate takes most of a second."""
 PROBE_RATES = (2e-3, 4e-3, 8e-3, 1.6e-2, 3.2e-2, 6.4e-2)
 """A factor of two apart: the valley is flat enough that a parabola through the best of them finds its bottom."""
-
-
-def trunks_of(points: Sequence[DesignPoint]) -> dict[int, list[int]]:
-    """Positions of the points by their trunk: that of the longest, which carries it, to those of all its branches,
-    itself among them. A point that stands alone is in no trunk."""
-    together: dict[tuple[ModelShape, int], list[int]] = defaultdict(list)
-    for at, point in enumerate(points):
-        if point.branched:
-            together[point.shape, point.replicate].append(at)
-    return {max(ats, key=lambda at: points[at].tokens): ats for ats in together.values() if len(ats) > 1}
 
 
 def jobs_of(points: Sequence[DesignPoint], cooldown: float, seconds: Callable[[ModelShape, int], float]) -> list[Job]:
@@ -58,9 +49,7 @@ def jobs_of(points: Sequence[DesignPoint], cooldown: float, seconds: Callable[[M
 def _planned(
     study: Study, points: Sequence[DesignPoint], calibration: Calibration, numerics: Numerics
 ) -> tuple[PlannedPoint, ...]:
-    def seconds(shape: ModelShape, tokens: int) -> float:
-        return calibration.seconds(shape, tokens, numerics)
-
+    seconds = partial(calibration.seconds, numerics=numerics)
     memory = _memory_by_shape(study, [point.shape for point in points], numerics)
     jobs = jobs_of(points, study.hyperparameters.cooldown, seconds)
     return tuple(
@@ -70,7 +59,8 @@ def _planned(
 
 
 def with_more(plan: Plan, study: Study, design: Design, *, rounds: int = 0) -> Plan:
-    """The plan with the runs of ``design`` behind those it has, which stay what they are; ``rounds`` more are laid out.
+    """The plan with the runs of ``design``, which share no trunk with those it has, behind them; ``rounds`` more are
+    laid out.
 
     The hold-out stays too, unless a new run is too large beside it.
     """
@@ -79,8 +69,13 @@ def with_more(plan: Plan, study: Study, design: Design, *, rounds: int = 0) -> P
     if held.point.flops < multiple * max(point.flops for point in points):
         point = hold_out_point(design.model_copy(update={"points": points}), multiple)
         (held,) = _planned(study, [point], plan.calibration, plan.numerics)
-    sweep = _planned(study, points, plan.calibration, plan.numerics)
-    return plan.model_copy(update={"sweep": sweep, "hold_out": held, "rounds": plan.rounds + rounds})
+    more = [
+        planned
+        if planned.carrier is None
+        else planned.model_copy(update={"carrier": planned.carrier + len(plan.sweep)})
+        for planned in _planned(study, design.points, plan.calibration, plan.numerics)
+    ]
+    return plan.model_copy(update={"sweep": (*plan.sweep, *more), "hold_out": held, "rounds": plan.rounds + rounds})
 
 
 def make_plan(
@@ -98,9 +93,7 @@ def make_plan(
     manifest = corpus.manifest
     hold_out = hold_out_point(design, study.design.hold_out)
 
-    def seconds(shape: ModelShape, tokens: int) -> float:
-        return calibration.seconds(shape, tokens, numerics)
-
+    seconds = partial(calibration.seconds, numerics=numerics)
     probe = tuple(_probe(study, design, seconds))
     (held,) = _planned(study, [hold_out], calibration, numerics)
     return Plan(

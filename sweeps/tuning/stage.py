@@ -12,8 +12,7 @@ from dataclasses import dataclass, field
 from functools import partial
 
 from scaling.architectures import total_params
-from scaling.errors import UserError
-from scaling.fits.tuned_law import TunedLaw, TunedTrial, fit_tuned_law
+from scaling.fits.tuned_law import TunedTrial
 from scaling.quantity import format_count
 from scaling.run_spec import RunSpec
 from sweeps.ledger import Ledger, PlannedRun, RunRow
@@ -77,16 +76,6 @@ class Tuner:
                 continue
             self.trials += cell.asking.as_trials(float(total_params(cell.point.shape)))
             self._cell = None
-
-    def law(self) -> TunedLaw:
-        """What the trials say. :class:`UserError` with the reason where they say nothing."""
-        law = fit_tuned_law(self.trials)
-        if law.status != "ok":
-            raise UserError(
-                f"hyperparameters.tune: {law.reason}. The trials are kept: correct the study file, give the study "
-                "another name and run it again, and only new trials are trained"
-            )
-        return law
 
     def _name(self, point: ProbePoint) -> str:
         size = format_count(total_params(point.shape))
