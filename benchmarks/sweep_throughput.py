@@ -34,14 +34,15 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from scaling.hyperparameters import fixed_rate
 from scaling.run_spec import RunSpec
 from sweeps.conduct import Conductor
 from sweeps.engine import run_stage
 from sweeps.executors.command import WorkerCommand
 from sweeps.executors.local import LocalExecutor, usable_cores
-from sweeps.ledger import PlannedRun
-from sweeps.plan import Plan, run_spec
-from sweeps.planning import trunks_of
+from sweeps.ledger import PlannedRun, RunRow
+from sweeps.plan import Plan
+from sweeps.progress import NullProgress
 from sweeps.study import Study
 from sweeps.workspace import Workspace
 from trainer.data.shards import Corpus
@@ -58,13 +59,6 @@ STUDY = {
     "hyperparameters": {"learning_rate": 0.01},
     "track": {"mlflow": None},
 }
-
-
-class Quiet:
-    """Progress for nobody."""
-
-    def __getattr__(self, _name: str) -> object:
-        return lambda *_arguments, **_named: None
 
 
 def one_run(spec_file: Path, corpus: Path, folder: Path) -> None:
@@ -124,20 +118,19 @@ def ray_tune(specs: list[RunSpec], corpus: Path, folder: Path, numerics: Numeric
     return losses
 
 
-def ours(plan: Plan, specs: list[RunSpec], corpora: Path, folder: Path, *, trunks: bool, numerics: Numerics) -> Any:
+def ours(
+    plan: Plan, runs: list[PlannedRun], corpora: Path, folder: Path, *, trunks: bool, numerics: Numerics
+) -> list[RunRow]:
+    """The engine in a workspace of its own; without ``trunks`` each run starts at its beginning."""
     workspace = Workspace(folder)
     shutil.copytree(corpora, workspace.corpora)
-    conductor = Conductor(Study.model_validate(STUDY | {"budget": {"flops": plan.sweep_flops}}), workspace, Quiet())
+    conductor = Conductor(
+        Study.model_validate(STUDY | {"budget": {"flops": plan.sweep_flops}}), workspace, NullProgress()
+    )
     frozen = plan.model_copy(update={"numerics": numerics})
     conductor.ledger.freeze("throughput", {}, frozen.model_dump(mode="json"))
-    carriers = [None if point.carrier is None or not trunks else specs[point.carrier].key for point in plan.sweep]
-    conductor.ledger.add(
-        "throughput",
-        [
-            PlannedRun(spec=spec, stage="sweep", label="point", carrier=carrier)
-            for spec, carrier in zip(specs, carriers, strict=True)
-        ],
-    )
+    alone = [run.model_copy(update={"carrier": None}) for run in runs]
+    conductor.ledger.add("throughput", runs if trunks else alone)
     executor = LocalExecutor(WorkerCommand(workspace=str(workspace.root), study="throughput", threads=numerics.threads))
     run_stage(
         conductor.ledger, executor, "throughput", "sweep", workers=usable_cores(), report=lambda _rows: None
@@ -159,23 +152,17 @@ def main() -> None:
         root = Path(name)
         study = Study.model_validate(STUDY | {"budget": {"flops": arguments.flops}})
         prepared = Workspace(root / "prepared")
-        plan = Conductor(study, prepared, Quiet()).plan()
-        lengths = {
-            at: [plan.sweep[branch].point.tokens for branch in branches]
-            for branches in trunks_of([planned.point for planned in plan.sweep]).values()
-            for at in branches
-        }
-        specs = [
-            run_spec(study, plan, p.point.shape, p.point.tokens, 0.01, 0, lengths.get(at, ()))
-            for at, p in enumerate(plan.sweep)
-        ]
+        conductor = Conductor(study, prepared, NullProgress())
+        plan = conductor.plan()
+        runs = conductor.sweep_runs(plan, fixed_rate(0.01))
+        specs = [run.spec for run in runs]
         corpus = prepared.corpora / plan.corpus.folder
         longest_first = sorted(specs, key=lambda spec: -spec.tokens * spec.shape.width)
         one_thread = eager(1)
 
         def engine(name: str, trunks: bool, numerics: Numerics) -> Callable[[], tuple[dict[str, float], Any]]:
             def contender() -> tuple[dict[str, float], Any]:
-                rows = ours(plan, specs, prepared.corpora, root / name, trunks=trunks, numerics=numerics)
+                rows = ours(plan, runs, prepared.corpora, root / name, trunks=trunks, numerics=numerics)
                 return {row.key: row.loss for row in rows}, rows
 
             return contender

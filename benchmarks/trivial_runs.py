@@ -25,6 +25,7 @@ from sweeps.engine import run_stage
 from sweeps.executors.command import WorkerCommand
 from sweeps.executors.local import LocalExecutor
 from sweeps.ledger import PlannedRun, RunRow
+from sweeps.progress import NullProgress
 from sweeps.study import Study
 from sweeps.workspace import Workspace
 from trainer.data.shards import Corpus
@@ -44,14 +45,7 @@ STUDY = {
 }
 
 
-class Quiet:
-    """Progress for nobody."""
-
-    def __getattr__(self, _name: str) -> object:
-        return lambda *_arguments, **_named: None
-
-
-def specs(conductor: Conductor, corpus: Corpus, count: int) -> list[RunSpec]:
+def specs(corpus: Corpus, count: int) -> list[RunSpec]:
     shape = architectures.get("llama").shape_for(3e4, vocabulary=1024, context=128)
     return [
         RunSpec(
@@ -71,10 +65,10 @@ def main() -> None:
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         workspace = Workspace(Path(folder))
-        conductor = Conductor(Study.model_validate(STUDY), workspace, Quiet())
+        conductor = Conductor(Study.model_validate(STUDY), workspace, NullProgress())
         plan = conductor.plan()
         corpus = Corpus(workspace.corpora / plan.corpus.folder)
-        wanted = specs(conductor, corpus, arguments.runs)
+        wanted = specs(corpus, arguments.runs)
 
         alone = min(200, arguments.runs)
         started = time.perf_counter()

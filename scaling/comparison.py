@@ -18,13 +18,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from scaling import laws
-from scaling.allocation.surface import LossSurface, check_positive
+from scaling.allocation.surface import LossSurface, check_positive, interval_of_rows
 from scaling.errors import UserError
 from scaling.fit import Fit
 from scaling.fits.averaged import Averaged
 from scaling.fits.drift import Predictive
 from scaling.laws.law import FloatArray, LossLaw
+from scaling.prediction import fitted_law
 from scaling.quantity import format_flops
 from scaling.record import Interval, Record
 
@@ -130,10 +130,10 @@ def compare(first: Arm, second: Arm, flops: float) -> Comparison:
         flops=flops,
         level=one.level,
         unit=unit,
-        loss_first=interval_of(losses[0], one.level),
-        loss_second=interval_of(losses[1], one.level),
-        loss_difference=interval_of(difference_K, one.level),
-        compute_multiplier=interval_of(frontiers[0].multiple(flops, ln_loss[1] - ln_loss[0]), one.level),
+        loss_first=interval_of_rows(losses[0], one.level),
+        loss_second=interval_of_rows(losses[1], one.level),
+        loss_difference=interval_of_rows(difference_K, one.level),
+        compute_multiplier=interval_of_rows(frontiers[0].multiple(flops, ln_loss[1] - ln_loss[0]), one.level),
         multiplier_if_laws_hold=_by_laws(first, second, scales, flops),
         share_second_better=float(np.mean(difference_K[1:] < 0)),
         beyond_orders=max(0.0, math.log10(flops / min(arm.fit.fitted_range.flops[1] for arm in (first, second)))),
@@ -151,12 +151,11 @@ class _Frontier:
 
     @classmethod
     def of(cls, arm: Arm) -> _Frontier:
-        parametric, drift = arm.fit.parametric, arm.fit.drift
-        if parametric.status != "ok" or drift.status != "ok":
-            raise UserError(f"{arm.name}: its fit has no law of the loss: {parametric.reason or drift.reason}")
-        law = laws.get_loss_law(parametric.law)
-        theta_P = np.array([parametric.parameters[name].estimate for name in law.NAMES])
-        return cls(law, theta_P, drift.model, arm.fit.flops_per_param_token)
+        try:
+            law, theta_P, _ = fitted_law(arm.fit)
+        except UserError as error:
+            raise UserError(f"{arm.name}: {error}") from None
+        return cls(law, theta_P, arm.fit.drift.model, arm.fit.flops_per_param_token)
 
     def told(self, flops: float) -> Predictive:
         params, tokens = self.law.optimum(self.theta_P, flops, self.flops_per_param_token)
@@ -176,11 +175,6 @@ class _Frontier:
         # Falls with compute; where a drift turned it upwards, the lowest so far is what more compute can have.
         falling_M = np.minimum.accumulate(change_M)
         return np.exp(np.interp(-change_K, -falling_M, np.log(multiples_M), left=-math.inf, right=math.inf))
-
-
-def interval_of(values_K: FloatArray, level: float) -> Interval:
-    """The estimate (row 0) between the draws' quantiles; a bound is None where it is infinite."""
-    return LossSurface(np.empty((len(values_K), 5)), level).interval(values_K)
 
 
 def _unit(first: Arm, second: Arm) -> tuple[str, tuple[float, float]]:

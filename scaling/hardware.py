@@ -75,19 +75,21 @@ def accelerator(name: str) -> Accelerator:
     raise UserError(f"accelerator {name!r} is not in the table.{hint} ({names})")
 
 
-def peak_of_device(device_name: str) -> float | None:
-    """Dense bf16 FLOP/s of the device that its driver calls ``device_name``; None if the table doesn't know it.
+def _device_called(device_name: str) -> Accelerator | None:
+    """Only whole names count: an "H100 PCIe", or a slice of a card, is slower than what its name begins with."""
+    return next((one for one in _accelerators().values() if device_name in one.device_names), None)
 
-    Only whole names count: an "H100 PCIe", or a slice of a card, is slower than what its name begins with.
-    """
-    known = {name: one.bf16_flops for one in _accelerators().values() for name in one.device_names}
-    return known.get(device_name)
+
+def peak_of_device(device_name: str) -> float | None:
+    """Dense bf16 FLOP/s of the device that its driver calls ``device_name``; None if the table doesn't know it."""
+    found = _device_called(device_name)
+    return found and found.bf16_flops
 
 
 def price_of_device(device_name: str) -> float | None:
     """Typical dollars an hour of the device that its driver calls ``device_name``; None if the table has no such."""
-    known = {name: one.usd_per_hour.estimate for one in _accelerators().values() for name in one.device_names}
-    return known.get(device_name)
+    found = _device_called(device_name)
+    return found and found.usd_per_hour.estimate
 
 
 def achieved_mfu(gpus: int) -> tuple[Interval, str]:

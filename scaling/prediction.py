@@ -20,12 +20,12 @@ from scaling.forecast import Forecast, Outcome
 from scaling.laws.law import FloatArray, LossLaw
 from scaling.record import Interval
 
-__all__ = ["predict", "score"]
+__all__ = ["fitted_law", "predict", "score"]
 
 _SIZES_SEARCHED = 2001
 
 
-def _theta(fit: Fit) -> tuple[LossLaw, FloatArray, FloatArray]:
+def fitted_law(fit: Fit) -> tuple[LossLaw, FloatArray, FloatArray]:
     """The law, its estimate (P,) and draws (K, P). Raises ``UserError`` if the fit can't predict a loss."""
     if fit.parametric.status != "ok" or fit.drift.status != "ok":
         iso = " (its iso-FLOP lines give N* and D*, but no loss beyond them)" if fit.isoflop.status == "ok" else ""
@@ -82,7 +82,7 @@ def predict(
     """
     if (params is None) != (tokens is None) or (flops is None and params is None):
         raise UserError("predict needs params and tokens together, or flops alone")
-    law, theta, draws = _theta(fit)
+    law, theta, draws = fitted_law(fit)
     factor = fit.flops_per_param_token
     if params is not None and tokens is not None:
         _check("params", params)

@@ -166,14 +166,13 @@ class Ledger:
         return (row.settings, row.plan) if row else None
 
     def freeze(self, study: str, settings: Mapping[str, Any], plan: Mapping[str, Any]) -> None:
-        """Store the study's plan; replaces an earlier one only while none of the study's runs was ever started."""
+        """Store the study's plan in place of an earlier one: whoever plans sees to it that no run loses its place."""
+        values = {"settings": settings, "plan": plan, "frozen_at": time.time()}
         with self._engine.begin() as db:
             db.execute(
                 insert(db, STUDIES)
-                .values(name=study, settings=settings, plan=plan, frozen_at=time.time())
-                .on_conflict_do_update(
-                    index_elements=["name"], set_={"settings": settings, "plan": plan, "frozen_at": time.time()}
-                )
+                .values(name=study, **values)
+                .on_conflict_do_update(index_elements=["name"], set_=values)
             )
 
     def study_names(self) -> list[str]:

@@ -70,10 +70,8 @@ def with_more(plan: Plan, study: Study, design: Design, *, rounds: int = 0) -> P
         point = hold_out_point(design.model_copy(update={"points": points}), multiple)
         (held,) = _planned(study, [point], plan.calibration, plan.numerics)
     more = [
-        planned
-        if planned.carrier is None
-        else planned.model_copy(update={"carrier": planned.carrier + len(plan.sweep)})
-        for planned in _planned(study, design.points, plan.calibration, plan.numerics)
+        new if new.carrier is None else new.model_copy(update={"carrier": new.carrier + len(plan.sweep)})
+        for new in _planned(study, design.points, plan.calibration, plan.numerics)
     ]
     return plan.model_copy(update={"sweep": (*plan.sweep, *more), "hold_out": held, "rounds": plan.rounds + rounds})
 

@@ -7,7 +7,7 @@ from typing import Protocol
 from sweeps.ledger import RunRow, Stage
 from sweeps.plan import Plan
 
-__all__ = ["Progress"]
+__all__ = ["NullProgress", "Progress"]
 
 
 class Progress(Protocol):
@@ -24,3 +24,12 @@ class Progress(Protocol):
 
     def say(self, message: str) -> None:
         """Something the user should know, once."""
+
+
+class NullProgress:
+    """Reports to nobody."""
+
+    def planned(self, plan: Plan) -> None: ...
+    def step(self, what: str, share: float | None = None) -> None: ...
+    def runs(self, stage: Stage, rows: list[RunRow]) -> None: ...
+    def say(self, message: str) -> None: ...

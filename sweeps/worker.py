@@ -15,12 +15,14 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 
+from scaling.run_spec import RunSpec
 from sweeps.failures import FailureKind
 from sweeps.ledger import Ledger, Stage
 from sweeps.owner import Owner
@@ -30,6 +32,7 @@ from sweeps.standing import FAILURE_LOG
 from sweeps.worker_exit import STOPPED
 from sweeps.workspace import Workspace
 from trainer.data.shards import Corpus
+from trainer.loop.result import RunResult
 from trainer.loop.step import OutOfMemory
 from trainer.loop.together import can_train_together, train_together
 from trainer.loop.train import train
@@ -123,31 +126,18 @@ def work(
             return stopping.is_set() or any(tracker.lease_lost for tracker in trackers)
 
         try:
-            if len(group) > 1:
-                results = train_together(
-                    group,
-                    corpus,
-                    plan.numerics.for_together(len(group)),
-                    directories=[workspace.run_folder(each.key) for each in group],
-                    trackers=trackers,
-                    should_stop=should_stop,
-                    checkpoint_seconds=checkpoint_seconds,
-                    peak_flops_per_second=peak,
-                )
-            else:
-                alone = train(
-                    spec,
-                    corpus,
-                    plan.numerics,
-                    directory=workspace.run_folder(spec.key),
-                    tracker=trackers[0],
-                    should_stop=should_stop,
-                    checkpoint_seconds=checkpoint_seconds,
-                    trunk=workspace.run_folder(carrier) if carrier else None,
-                    branches=branches,
-                    peak_flops_per_second=peak,
-                )
-                results = [alone]
+            results = _trained(
+                group,
+                corpus,
+                plan,
+                workspace,
+                trackers,
+                carrier,
+                branches,
+                should_stop=should_stop,
+                checkpoint_seconds=checkpoint_seconds,
+                peak_flops_per_second=peak,
+            )
         except Exception as error:
             traceback.print_exc()
             for each in group:
@@ -162,6 +152,29 @@ def work(
             else:
                 ledger.finish(each.key, owner, result.status, result.model_dump(mode="json"))
     ledger.close()
+
+
+def _trained(
+    group: list[RunSpec],
+    corpus: Corpus,
+    plan: Plan,
+    workspace: Workspace,
+    trackers: list[LedgerTracker],
+    carrier: str | None,
+    branches: Sequence[int],
+    **options: Any,
+) -> list[RunResult]:
+    """One run, from its ``carrier``'s checkpoint if it has one, or several of one shape in one step."""
+    folders = [workspace.run_folder(each.key) for each in group]
+    if len(group) > 1:
+        numerics = plan.numerics.for_together(len(group))
+        return train_together(group, corpus, numerics, directories=folders, trackers=trackers, **options)
+    trunk = workspace.run_folder(carrier) if carrier else None
+    alone = train(
+        group[0], corpus, plan.numerics, directory=folders[0], tracker=trackers[0], trunk=trunk, branches=branches,
+        **options,
+    )  # fmt: skip
+    return [alone]
 
 
 def _keep_traceback(folder: Path) -> None:

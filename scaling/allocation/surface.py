@@ -23,7 +23,7 @@ from scaling.laws.chinchilla import CHINCHILLA
 from scaling.laws.law import FloatArray
 from scaling.record import Interval
 
-__all__ = ["LossSurface", "bisect", "check_positive"]
+__all__ = ["LossSurface", "bisect", "check_positive", "interval_of_rows"]
 
 _HALVINGS = 80
 """Enough to bring any bracket in a logarithm down to rounding."""
@@ -129,17 +129,20 @@ class LossSurface:
     def interval(self, values: ArrayLike) -> Interval:
         """The estimate (row 0) between the draws' quantiles at ``level``; a bound is None where it is infinite."""
         values_K = np.broadcast_to(np.asarray(values, dtype=np.float64), (len(self.theta_KP),))
-        estimate, draws_K = float(values_K[0]), values_K[1:]
-        if not len(draws_K):
-            return Interval(estimate=estimate, low=None, high=None)
-        # Order statistics, for between two draws of which one is infinite there is nothing to interpolate.
-        bounds = np.quantile(draws_K, [(1 - self.level) / 2, (1 + self.level) / 2], method="nearest")
-        low, high = min(float(bounds[0]), estimate), max(float(bounds[1]), estimate)
-        return Interval(
-            estimate=estimate,
-            low=low if math.isfinite(low) else None,
-            high=high if math.isfinite(high) else None,
-        )
+        return interval_of_rows(values_K, self.level)
+
+
+def interval_of_rows(values_K: FloatArray, level: float) -> Interval:
+    """The estimate (row 0) between the quantiles of the draws (the rest); a bound is None where it is infinite."""
+    estimate, draws_K = float(values_K[0]), values_K[1:]
+    if not len(draws_K):
+        return Interval(estimate=estimate, low=None, high=None)
+    # Order statistics, for between two draws of which one is infinite there is nothing to interpolate.
+    bounds = np.quantile(draws_K, [(1 - level) / 2, (1 + level) / 2], method="nearest")
+    low, high = min(float(bounds[0]), estimate), max(float(bounds[1]), estimate)
+    return Interval(
+        estimate=estimate, low=low if math.isfinite(low) else None, high=high if math.isfinite(high) else None
+    )
 
 
 def _power(scale: FloatArray, term: FloatArray, exponent: FloatArray) -> FloatArray:

@@ -66,9 +66,6 @@ def expected_interval(
 
     noise: SD of log loss from one seed to another.
     """
-    params_n = np.array([point.params.total for point in design.points], dtype=np.float64)
-    tokens_n = np.array([point.tokens for point in design.points], dtype=np.float64)
-    flops_n = np.array([point.flops for point in design.points])
     trunk_n = trunk_numbers(design.points)
     weights = {
         (tau_c, tau_r): math.exp(
@@ -80,10 +77,8 @@ def expected_interval(
     }
     study = linear_study(
         prior,
-        params_n,
-        tokens_n,
+        design.points,
         target_flops=target_flops,
-        flops_per_param_token=float(np.median(flops_n / params_n / tokens_n)),
         noise=noise,
         taus=((0.0, 0.0, 1.0), *((*taus, weight) for taus, weight in weights.items())),
         excess_share=drift.excess_share,

@@ -162,18 +162,13 @@ def _study(
     drift: DriftPrior | None,
     centre: float,
 ) -> LinearStudy:
-    params = np.array([point.params.total for point in points], dtype=np.float64)
-    tokens = np.array([point.tokens for point in points], dtype=np.float64)
-    flops = np.array([point.flops for point in points])
     taus: list[tuple[float, float, float]] = [(0.0, 0.0, 1.0 if drift is None else 1 - _DRIFT_WEIGHT)]
     if drift is not None:
         taus.append((*_drift_to_bear(drift), _DRIFT_WEIGHT))
     return linear_study(
         prior,
-        params,
-        tokens,
+        points,
         target_flops=target_flops,
-        flops_per_param_token=float(np.median(flops / params / tokens)),
         noise=noise,
         taus=tuple(taus),
         excess_share=0.0 if drift is None else drift.excess_share,

@@ -13,10 +13,12 @@ answers at the target: ln L of the optimal run, and ln N*.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
+from scaling.design.design import DesignPoint
 from scaling.design.law_prior import LawPrior
 from scaling.fits.drift import DriftPrior
 from scaling.fits.hinges import Axis, axis_through
@@ -49,23 +51,24 @@ class LinearStudy:
 
 def linear_study(
     prior: LawPrior,
-    params_C: FloatArray,
-    tokens_C: FloatArray,
+    points: Sequence[DesignPoint],
     *,
     target_flops: float,
-    flops_per_param_token: float,
     noise: float,
     taus: tuple[tuple[float, float, float], ...],
     excess_share: float = DriftPrior.excess_share,
     origin_ratio: float | None = None,
     knots: int = 12,
 ) -> LinearStudy:
-    """The model of runs of ``params_C`` and ``tokens_C`` for a target of ``target_flops``.
+    """The model of the runs ``points`` (C) for a target of ``target_flops``.
 
     ``taus`` are the drifts that each truth is taken with, as (τ_C, τ_R, weight); (0, 0) is the law alone.
     ``origin_ratio`` is the D/N around which the drift along D/N is taken, the runs' median by default.
     """
     law, theta_SP = prior.loss_law, prior.theta
+    params_C = np.array([point.params.total for point in points], dtype=np.float64)
+    tokens_C = np.array([point.tokens for point in points], dtype=np.float64)
+    flops_per_param_token = float(np.median(np.array([point.flops for point in points]) / params_C / tokens_C))
     ln_runs_2C = np.log(np.stack((params_C, tokens_C)))
     centre = tuple(float(shift) for shift in law.centre(ln_runs_2C))
     free_SP = law.uncentred(law.free_of(theta_SP), tuple(-shift for shift in centre))

@@ -119,7 +119,12 @@ class TunedLaw(Record):
     def excess(self, factors: Mapping[str, float]) -> float:
         """Share of the loss that values ``factors`` times the best ones cost, near the bottom."""
         z_K = np.log([factors.get(name, 1.0) for name in self.names])
-        return float(np.expm1(z_K @ np.array(self.curvature) @ z_K / 2 + self.cube * z_K[0] ** 3))
+        return _excess(z_K, np.array(self.curvature), self.cube)
+
+
+def _excess(z_K: FloatArray, curvature_KK: FloatArray, cube: float) -> float:
+    """Share of the loss that ``z_K`` off the bottom cost, in logarithms of the hyperparameters."""
+    return float(np.expm1(z_K @ curvature_KK @ z_K / 2 + cube * z_K[0] ** 3))
 
 
 def fit_tuned_law(trials: Sequence[TunedTrial], level: float = 0.9) -> TunedLaw:
@@ -193,7 +198,7 @@ class _Surface:
 
         def hyperparameter(k: int, name: str) -> TunedHyperparameter:
             level, params, tokens = (about(float(a_KQ[k, q]), float(covariances[k, q, q])) for q in range(3))
-            shape = bare.model_copy(update={"hyperparameters": tuple(_named(each) for each in self.names)})
+            one_K = np.eye(len(self.names))[k]
             return TunedHyperparameter(
                 name=name,
                 at=Interval(
@@ -201,8 +206,8 @@ class _Surface:
                 ),
                 params_exponent=params,
                 tokens_exponent=tokens,
-                half_costs=shape.excess({name: 0.5}),
-                double_costs=shape.excess({name: 2.0}),
+                half_costs=_excess(math.log(0.5) * one_K, h_KK, cube),
+                double_costs=_excess(math.log(2.0) * one_K, h_KK, cube),
             )
 
         law = bare.model_copy(
@@ -295,10 +300,3 @@ class _Surface:
         floor_J = np.zeros(len(self.sizes))
         floor_J[cells] = constants
         return a_KQ, h_KK, cube, floor_J
-
-
-def _named(name: str) -> TunedHyperparameter:
-    nothing = Interval(estimate=0.0, low=0.0, high=0.0)
-    return TunedHyperparameter(
-        name=name, at=nothing, params_exponent=nothing, tokens_exponent=nothing, half_costs=0.0, double_costs=0.0
-    )

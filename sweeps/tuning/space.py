@@ -13,7 +13,7 @@ from sweeps.tuning.settings import TuneSettings
 if TYPE_CHECKING:
     import optuna
 
-__all__ = ["Choice", "Grid", "LogRange", "OneMinus", "Space", "Steps", "space_of"]
+__all__ = ["Choice", "Grid", "LogRange", "Space", "Steps", "space_of"]
 
 _DIGITS = 4
 """Of a value that is tried, so that no run's key hangs on the last bit of a logarithm."""
@@ -52,26 +52,6 @@ class LogRange:
 
     def unasked(self, value: float) -> float:
         return min(max(value, self.low), self.high)
-
-
-@dataclass(frozen=True)
-class OneMinus:
-    """A value near one, evenly by the logarithm of what it lacks: Adam's betas average over 1/(1 − beta) steps. The
-    value of the trial is what it lacks, for that is what has a valley."""
-
-    name: str
-    low: float
-    high: float
-
-    @property
-    def parameter(self) -> str:
-        return self.name
-
-    def ask(self, trial: optuna.Trial) -> float:
-        return float(f"{trial.suggest_float(self.parameter, 1 - self.high, 1 - self.low, log=True):.{_DIGITS}g}")
-
-    def unasked(self, value: float) -> float:
-        return min(max(value, 1 - self.high), 1 - self.low)
 
 
 @dataclass(frozen=True)
@@ -146,5 +126,7 @@ def space_of(tune: TuneSettings, *, context: int, batch_tokens: int, decay: Weig
         elif name == "warmup":
             choices.append(LogRange(name, *ranges.warmup))
         else:
-            choices += [OneMinus("1-beta1", *ranges.beta1), OneMinus("1-beta2", *ranges.beta2)]
+            # Adam averages over 1/(1 − beta) steps: what a beta lacks of one is what has a valley.
+            for beta, (low, high) in (("beta1", ranges.beta1), ("beta2", ranges.beta2)):
+                choices.append(LogRange(f"1-{beta}", 1 - high, 1 - low))
     return Space(tuple(choices))

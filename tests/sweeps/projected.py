@@ -17,6 +17,8 @@ from sweeps.plan import Plan, run_spec
 from sweeps.study import Study
 from sweeps.workspace import Workspace
 
+from .studies import small_study
+
 STUDY = "tiny"
 FACTS = {"torch": "2.13.0", "git_commit": "abc", "git_dirty": False, "installed": "def", "gpu": None}
 RESULT = {
@@ -27,30 +29,9 @@ RESULT = {
 }  # fmt: skip
 
 
-def tiny_study(text: Path) -> Study:
-    return Study.model_validate(
-        {
-            "name": STUDY,
-            "question": {"flops": 1e15},
-            "corpus": {"source": str(text), "vocabulary": 300, "held_out": 0.2},
-            "model": {"context": 32},
-            "budget": {"flops": 6e10},
-            "design": {
-                "kind": "isoflop",
-                "budgets": 3,
-                "ratio": 1.3,
-                "sizes": 4,
-                "size_step": 1.5,
-                "tokens_per_param": 2,
-            },
-            "hyperparameters": {"learning_rate": 0.01, "global_batch_tokens": 128},
-        }
-    )
-
-
 def frozen_study(text: Path, root: Path, silent: Any) -> tuple[Study, Path]:
     """The study and a ledger that holds its plan: made once, and copied for each test."""
-    study, workspace = tiny_study(text), Workspace(root)
+    study, workspace = small_study(text), Workspace(root)
     conductor = Conductor(study, workspace, silent)
     conductor.plan()
     conductor.ledger.close()

@@ -15,7 +15,6 @@ from scaling.hyperparameters import fixed_rate
 from scaling.run_spec import RunSpec
 from sweeps.conduct import Conductor, StudyResult
 from sweeps.find_run import find_in_ledger
-from sweeps.plan import Plan
 from sweeps.study import Study
 from sweeps.workspace import Workspace
 from trainer.loop.result import RunResult
@@ -23,39 +22,14 @@ from trainer.loop.state import weights_hash
 from trainer.run_file import RunFile
 from trainer.system_facts import system_facts
 
+from .conftest import Silent
+from .studies import small_study
+
 
 @pytest.fixture(scope="module")
 def module_study(tiny_text: Path) -> Study:
-    return Study.model_validate(
-        {
-            "name": "tiny",
-            "question": {"gpus": 8, "days": 1, "accelerator": "h100"},
-            "corpus": {"source": str(tiny_text), "vocabulary": 300, "held_out": 0.2},
-            "model": {"context": 32},
-            "budget": {"flops": 6e10},
-            "design": {
-                "kind": "isoflop",
-                "budgets": 3,
-                "ratio": 1.3,
-                "sizes": 4,
-                "size_step": 1.5,
-                "tokens_per_param": 2,
-            },
-            "hyperparameters": {"learning_rate": 0.01, "global_batch_tokens": 128},
-            "track": {"mlflow": None},
-        }
-    )
-
-
-class Silent:
-    def __init__(self) -> None:
-        self.said: list[str] = []
-
-    def planned(self, plan: Plan) -> None: ...
-    def step(self, what: str, share: float | None = None) -> None: ...
-    def runs(self, stage: str, rows: Any) -> None: ...
-    def say(self, message: str) -> None:
-        self.said.append(message)
+    question = {"gpus": 8, "days": 1, "accelerator": "h100"}
+    return small_study(tiny_text, question=question, track={"mlflow": None})
 
 
 @pytest.fixture(scope="module")
