@@ -83,13 +83,13 @@ def _device_called(device_name: str) -> Accelerator | None:
 def peak_of_device(device_name: str) -> float | None:
     """Dense bf16 FLOP/s of the device that its driver calls ``device_name``; None if the table doesn't know it."""
     found = _device_called(device_name)
-    return found and found.bf16_flops
+    return None if found is None else found.bf16_flops
 
 
 def price_of_device(device_name: str) -> float | None:
     """Typical dollars an hour of the device that its driver calls ``device_name``; None if the table has no such."""
     found = _device_called(device_name)
-    return found and found.usd_per_hour.estimate
+    return None if found is None else found.usd_per_hour.estimate
 
 
 def achieved_mfu(gpus: int) -> tuple[Interval, str]:
