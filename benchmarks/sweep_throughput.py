@@ -1,6 +1,6 @@
 """The wall clock of a whole sweep against a shell loop and against Ray Tune, for the same measured points.
 
-    python benchmarks/sweep_throughput.py [--flops 3e12] [--only ours,loop,...]
+    python benchmarks/sweep_throughput.py [--flops 3e12 | --quickstart] [--only ours,loop,...]
 
 Needs ``pip install "ray[tune]"`` and a machine on which nothing else runs. The embedded corpus, prepared beforehand for
 all; Llamas of four sizes on four numbers of tokens each (the quickstart's context, batch and vocabulary): the points
@@ -18,6 +18,9 @@ Made equal (no trunks, the same numerics, one thread a run, caches warm): ``ours
 
 What each thing gains: ``ours-alone`` has no trunks, ``ours-eager`` no kernels and no bf16 either. The share of the
 workers' time that is training steps is that of ``ours``, their start-up included.
+
+``--quickstart`` takes the runs of ``examples/quickstart.yaml`` in their place: iso-FLOP lines, which have no trunks, so
+that ``ours-alone`` is ``ours``.
 """
 
 from __future__ import annotations
@@ -43,7 +46,7 @@ from sweeps.executors.local import LocalExecutor, usable_cores
 from sweeps.ledger import PlannedRun, RunRow
 from sweeps.plan import Plan
 from sweeps.progress import NullProgress
-from sweeps.study import Study
+from sweeps.study import Study, load_study
 from sweeps.workspace import Workspace
 from trainer.data.shards import Corpus
 from trainer.loop.numerics import Numerics
@@ -59,6 +62,16 @@ STUDY = {
     "hyperparameters": {"learning_rate": 0.01},
     "track": {"mlflow": None},
 }
+QUICKSTART = Path(__file__).parent.parent / "examples" / "quickstart.yaml"
+
+
+def study_of(arguments: argparse.Namespace) -> Study:
+    """One learning rate for all, and no MLflow, whichever study it is."""
+    study = Study.model_validate(STUDY | {"budget": {"flops": arguments.flops}})
+    if not arguments.quickstart:
+        return study
+    quickstart = load_study(QUICKSTART)
+    return quickstart.model_copy(update={"hyperparameters": study.hyperparameters, "track": study.track})
 
 
 def one_run(spec_file: Path, corpus: Path, folder: Path) -> None:
@@ -119,28 +132,25 @@ def ray_tune(specs: list[RunSpec], corpus: Path, folder: Path, numerics: Numeric
 
 
 def ours(
-    plan: Plan, runs: list[PlannedRun], corpora: Path, folder: Path, *, trunks: bool, numerics: Numerics
+    study: Study, plan: Plan, runs: list[PlannedRun], corpora: Path, folder: Path, *, trunks: bool, numerics: Numerics
 ) -> list[RunRow]:
     """The engine in a workspace of its own; without ``trunks`` each run starts at its beginning."""
     workspace = Workspace(folder)
     shutil.copytree(corpora, workspace.corpora)
-    conductor = Conductor(
-        Study.model_validate(STUDY | {"budget": {"flops": plan.sweep_flops}}), workspace, NullProgress()
-    )
+    conductor = Conductor(study, workspace, NullProgress())
     frozen = plan.model_copy(update={"numerics": numerics})
-    conductor.ledger.freeze("throughput", {}, frozen.model_dump(mode="json"))
+    conductor.ledger.freeze(study.name, {}, frozen.model_dump(mode="json"))
     alone = [run.model_copy(update={"carrier": None}) for run in runs]
-    conductor.ledger.add("throughput", runs if trunks else alone)
-    executor = LocalExecutor(WorkerCommand(workspace=str(workspace.root), study="throughput", threads=numerics.threads))
-    run_stage(
-        conductor.ledger, executor, "throughput", "sweep", workers=usable_cores(), report=lambda _rows: None
-    )  # fmt: skip
-    return conductor.ledger.runs("throughput", "sweep")
+    conductor.ledger.add(study.name, runs if trunks else alone)
+    executor = LocalExecutor(WorkerCommand(workspace=str(workspace.root), study=study.name, threads=numerics.threads))
+    run_stage(conductor.ledger, executor, study.name, "sweep", workers=usable_cores(), report=lambda _rows: None)
+    return conductor.ledger.runs(study.name, "sweep")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--flops", type=float, default=3e12)
+    parser.add_argument("--quickstart", action="store_true")
     parser.add_argument("--only", default="")
     parser.add_argument("--one-run", nargs=3, type=Path)
     parser.add_argument("--out", type=Path, default=OUT)
@@ -150,7 +160,7 @@ def main() -> None:
         return
     with tempfile.TemporaryDirectory() as name:
         root = Path(name)
-        study = Study.model_validate(STUDY | {"budget": {"flops": arguments.flops}})
+        study = study_of(arguments)
         prepared = Workspace(root / "prepared")
         conductor = Conductor(study, prepared, NullProgress())
         plan = conductor.plan()
@@ -162,7 +172,7 @@ def main() -> None:
 
         def engine(name: str, trunks: bool, numerics: Numerics) -> Callable[[], tuple[dict[str, float], Any]]:
             def contender() -> tuple[dict[str, float], Any]:
-                rows = ours(plan, runs, prepared.corpora, root / name, trunks=trunks, numerics=numerics)
+                rows = ours(study, plan, runs, prepared.corpora, root / name, trunks=trunks, numerics=numerics)
                 return {row.key: row.loss for row in rows}, rows
 
             return contender
@@ -182,6 +192,8 @@ def main() -> None:
             "tune": other(lambda f: ray_tune(longest_first, corpus, f, one_thread), "tune"),
             "loop": other(lambda f: shell_loop(specs, corpus, f), "loop"),
         }
+        if not any(run.carrier for run in runs):
+            del contenders["ours-alone"]
         chosen = [one for one in contenders if not arguments.only or one in arguments.only.split(",")]
         seconds: dict[str, float] = {}
         losses: dict[str, dict[str, float]] = {}
@@ -215,8 +227,9 @@ def main() -> None:
             "largest_difference_in_loss": furthest,
             "system": system_facts().model_dump(mode="json"),
         }
-        if {"tune-equal", "ours-alone"} <= seconds.keys():
-            facts["tune_over_ours_equal"] = seconds["tune-equal"] / seconds["ours-alone"]
+        equal = "ours-alone" if "ours-alone" in contenders else "ours"
+        if {"tune-equal", equal} <= seconds.keys():
+            facts["tune_over_ours_equal"] = seconds["tune-equal"] / seconds[equal]
     arguments.out.write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
     print(json.dumps({key: value for key, value in facts.items() if key != "system"}, indent=1))
 

@@ -21,7 +21,7 @@ from sweeps.workspace import Workspace
 from .conftest import Outcome, Site, eventually, finish
 from .test_studies import taken_by_two
 
-pytest.importorskip("psycopg", reason="an extra: pip install 'lossfrontier[postgres]'")
+psycopg = pytest.importorskip("psycopg", reason="an extra: pip install 'lossfrontier[postgres]'")
 
 
 @pytest.fixture(scope="module")
@@ -46,14 +46,18 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         port = free.getsockname()[1]
     command = ["postgres", "-D", data, "-h", "127.0.0.1", "-p", str(port), "-k", str(folder)]
     with subprocess.Popen(command, user=user, cwd=folder, stderr=subprocess.DEVNULL) as process:
-        eventually(lambda: _listens(port), seconds=30)
+        eventually(lambda: _answers(port), seconds=60)
         yield f"postgresql+psycopg://scaling@127.0.0.1:{port}/postgres"
         process.terminate()
 
 
-def _listens(port: int) -> bool:
-    with socket.socket() as probe:
-        return probe.connect_ex(("127.0.0.1", port)) == 0
+def _answers(port: int) -> bool:
+    """The port is open before the server takes anyone in: "the database system is starting up"."""
+    try:
+        psycopg.connect(host="127.0.0.1", port=port, user="scaling", dbname="postgres").close()
+    except psycopg.OperationalError:
+        return False
+    return True
 
 
 @pytest.mark.slow
