@@ -22,8 +22,8 @@ import sqlalchemy as sa
 
 from scaling import architectures
 from scaling.run_spec import OptimizerSpec, RunSpec, ScheduleSpec
-from sweeps.ledger import Ledger
-from sweeps.ledger_schema import MEMBERS, RUNS
+from sweeps.ledger.ledger import Ledger
+from sweeps.ledger.schema import MEMBERS, RUNS
 from trainer.whole_file import write_whole
 
 REPEATS = 5
@@ -86,7 +86,9 @@ def main() -> None:
             "list a study of fifty of them": seconds(lambda: ledger.runs("small-2")),
             "the same as all runs, with specifications and results": seconds(lambda: ledger.runs("all")),
         }
-        import_seconds = seconds(lambda: subprocess.run([sys.executable, "-c", "import sweeps.ledger"], check=True))
+        import_seconds = seconds(
+            lambda: subprocess.run([sys.executable, "-c", "import sweeps.ledger.ledger"], check=True)
+        )
         found["start of Python with the ledger's imports"] = {"wall": import_seconds["wall"]}
         ledger.close()
     print(json.dumps(found, indent=2))

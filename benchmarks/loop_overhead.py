@@ -27,8 +27,8 @@ import torch
 
 from scaling import architectures
 from scaling.run_spec import OptimizerSpec, RunSpec, ScheduleSpec
-from sweeps.ledger import Ledger, PlannedRun
-from sweeps.owner import Owner
+from sweeps.ledger.ledger import Ledger, PlannedRun
+from sweeps.ledger.owner import Owner
 from sweeps.worker import LedgerTracker
 from trainer.data.prepare import prepare
 from trainer.data.shards import Corpus

@@ -21,10 +21,10 @@ from mlflow import MlflowClient
 
 from scaling import architectures
 from scaling.run_spec import OptimizerSpec, RunSpec, ScheduleSpec
-from sweeps.ledger import Ledger, PlannedRun
-from sweeps.mlflow_projection import MlflowProjection
-from sweeps.owner import Owner
-from sweeps.plan import Plan
+from sweeps.ledger.ledger import Ledger, PlannedRun
+from sweeps.ledger.owner import Owner
+from sweeps.planning.plan import Plan
+from sweeps.tracking.projection import MlflowProjection
 from trainer.whole_file import write_whole
 
 POINTS = 200

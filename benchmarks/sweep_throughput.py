@@ -43,8 +43,8 @@ from sweeps.conduct import Conductor
 from sweeps.engine import run_stage
 from sweeps.executors.command import WorkerCommand
 from sweeps.executors.local import LocalExecutor, usable_cores
-from sweeps.ledger import PlannedRun, RunRow
-from sweeps.plan import Plan
+from sweeps.ledger.ledger import PlannedRun, RunRow
+from sweeps.planning.plan import Plan
 from sweeps.progress import NullProgress
 from sweeps.study import Study, load_study
 from sweeps.workspace import Workspace

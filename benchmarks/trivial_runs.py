@@ -24,7 +24,7 @@ from sweeps.conduct import Conductor
 from sweeps.engine import run_stage
 from sweeps.executors.command import WorkerCommand
 from sweeps.executors.local import LocalExecutor
-from sweeps.ledger import PlannedRun, RunRow
+from sweeps.ledger.ledger import PlannedRun, RunRow
 from sweeps.progress import NullProgress
 from sweeps.study import Study
 from sweeps.workspace import Workspace

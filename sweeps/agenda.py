@@ -7,9 +7,9 @@ from typing import Literal, NamedTuple
 from scaling.errors import UserError
 from scaling.hyperparameters import LearningRateLaw, fixed_rate
 from sweeps.conduct import Conductor
-from sweeps.ledger import ENDED, PlannedRun, Stage, State
-from sweeps.ledger_control import states_of
-from sweeps.plan import Plan
+from sweeps.ledger.control import states_of
+from sweeps.ledger.ledger import ENDED, PlannedRun, Stage, State
+from sweeps.planning.plan import Plan
 from sweeps.probe import probe_result, probe_runs
 
 __all__ = ["AgendaItem", "agenda"]

@@ -30,11 +30,11 @@ from scaling.recommendation import Recommendation
 from scaling.run_spec import RunSpec
 from sweeps.engine import run_stage
 from sweeps.executors.choose import executor_for
-from sweeps.layout import rounds_of
-from sweeps.ledger import ENDED, PlannedRun, RunRow, Stage
+from sweeps.ledger.ledger import ENDED, PlannedRun, RunRow, Stage
 from sweeps.observations import curves, observations
-from sweeps.plan import Plan, run_spec
-from sweeps.planner import Planner
+from sweeps.planning.layout import rounds_of
+from sweeps.planning.plan import Plan, run_spec
+from sweeps.planning.planner import Planner
 from sweeps.probe import probe_result, probe_runs
 from sweeps.study import Study
 

@@ -10,8 +10,8 @@ from contextlib import contextmanager
 from types import FrameType
 
 from sweeps.executors import Executor
-from sweeps.ledger import Ledger, RunRow, Stage
-from sweeps.liveness import Liveness
+from sweeps.ledger.ledger import Ledger, RunRow, Stage
+from sweeps.ledger.liveness import Liveness
 
 __all__ = ["Interrupted", "StageFailed", "run_stage"]
 

@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 import sqlalchemy as sa
 
-from sweeps.ledger_schema import RUNS
+from sweeps.ledger.schema import RUNS
 
 __all__ = [
     "MAX_FAILURES",

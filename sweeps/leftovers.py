@@ -15,8 +15,8 @@ from typing import Literal, NamedTuple
 
 import sqlalchemy as sa
 
-from sweeps.ledger import Ledger
-from sweeps.ledger_schema import RUNS
+from sweeps.ledger.ledger import Ledger
+from sweeps.ledger.schema import RUNS
 from sweeps.workspace import Workspace
 
 __all__ = ["Leftover", "leftovers", "remove_leftovers"]

@@ -7,8 +7,8 @@ import pandas as pd
 from scaling import architectures
 from scaling.compute import flops_6nd
 from scaling.observation import COLUMNS, Observation
-from sweeps.ledger import Ledger, RunRow
-from sweeps.plan import Plan
+from sweeps.ledger.ledger import Ledger, RunRow
+from sweeps.planning.plan import Plan
 
 __all__ = ["curves", "observations"]
 

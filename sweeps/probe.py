@@ -15,8 +15,8 @@ from scaling.hyperparameters import LearningRateLaw, Valley, fit_valley, law_fro
 from scaling.quantity import format_count
 from scaling.record import Record
 from scaling.run_spec import Parametrisation
-from sweeps.ledger import Ledger, PlannedRun
-from sweeps.plan import Plan, run_spec
+from sweeps.ledger.ledger import Ledger, PlannedRun
+from sweeps.planning.plan import Plan, run_spec
 from sweeps.study import Study
 
 __all__ = ["ProbeResult", "probe_result", "probe_runs"]

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from sweeps.ledger import RunRow, Stage
-from sweeps.plan import Plan
+from sweeps.ledger.ledger import RunRow, Stage
+from sweeps.planning.plan import Plan
 
 __all__ = ["NullProgress", "Progress"]
 

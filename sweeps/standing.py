@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from scaling.errors import UserError
-from sweeps.ledger import ENDED, Ledger, RunRow
-from sweeps.makespan import Job, makespan_seconds
+from sweeps.ledger.ledger import ENDED, Ledger, RunRow
+from sweeps.planning.makespan import Job, makespan_seconds
 from sweeps.workspace import Workspace
 
 __all__ = ["FAILURE_LOG", "Standing", "standing"]
@@ -96,7 +96,7 @@ def _seconds_left(frozen: Mapping[str, Any], rows: list[RunRow], coming: dict[st
     if len(rows) > LARGE_STUDY or not (still_open or coming):
         return None
     # Reading the plan imports torch, a second that a finished study's status does without.
-    from sweeps.plan import Plan
+    from sweeps.planning.plan import Plan
 
     plan = Plan.model_validate(frozen)
     slower = []

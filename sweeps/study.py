@@ -16,9 +16,9 @@ from scaling.laws.power_lines import WeightDecay
 from scaling.record import Record
 from scaling.run_spec import Parametrisation
 from scaling.shape import ModelShape
-from sweeps.budget import Budget
 from sweeps.design_settings import DesignSettings, InformationDesign
 from sweeps.execute_settings import Execute, LocalExecute
+from sweeps.planning.budget import Budget
 from sweeps.tuning.settings import TuneSettings
 from trainer.data.corpus_settings import CorpusSettings
 from trainer.settings_file import SettingsFile, read_settings

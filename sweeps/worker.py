@@ -24,11 +24,11 @@ import torch
 
 from scaling.run_spec import RunSpec
 from sweeps.failures import FailureKind
-from sweeps.ledger import Ledger, Stage
-from sweeps.owner import Owner
-from sweeps.plan import Plan
-from sweeps.run_facts import record_facts
+from sweeps.ledger.ledger import Ledger, Stage
+from sweeps.ledger.owner import Owner
+from sweeps.planning.plan import Plan
 from sweeps.standing import FAILURE_LOG
+from sweeps.tracking.run_facts import record_facts
 from sweeps.worker_exit import STOPPED
 from sweeps.workspace import Workspace
 from trainer.data.shards import Corpus

@@ -18,8 +18,8 @@ def cancel(
 
     Example: scaling cancel quickstart.yaml 3f2a91
     """
-    from sweeps.ledger import Ledger
-    from sweeps.ledger_control import cancel as call_off
+    from sweeps.ledger.control import cancel as call_off
+    from sweeps.ledger.ledger import Ledger
     from sweeps.study import load_study
     from sweeps.workspace import Workspace
 

@@ -16,8 +16,8 @@ from rich.text import Text
 from scaling.quantity import format_count, format_duration
 
 if TYPE_CHECKING:
-    from sweeps.ledger import RunRow, Stage
-    from sweeps.plan import Plan
+    from sweeps.ledger.ledger import RunRow, Stage
+    from sweeps.planning.plan import Plan
 
 __all__ = ["StudyDisplay"]
 

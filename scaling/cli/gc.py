@@ -33,7 +33,7 @@ def gc(
     Example: scaling gc --keep-final
     """
     from scaling.quantity import format_count
-    from sweeps.ledger import Ledger
+    from sweeps.ledger.ledger import Ledger
     from sweeps.leftovers import leftovers, remove_leftovers
     from sweeps.workspace import Workspace
 

@@ -11,7 +11,7 @@ from scaling.quantity import format_count, format_duration, format_flops, format
 if TYPE_CHECKING:
     from analysis.study_view import PlanRow
     from scaling.design.expected import ExpectedInterval
-    from sweeps.plan import Plan, PlannedPoint, ProbePoint
+    from sweeps.planning.plan import Plan, PlannedPoint, ProbePoint
     from sweeps.study import Study
 
 __all__ = ["corpus_sentence", "machine_sentence", "plan_page", "plan_rows", "question_sentence", "run_table"]

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from analysis.study_view import StudyView
     from sweeps.conduct import Conductor, StudyResult
-    from sweeps.plan import Plan
+    from sweeps.planning.plan import Plan
     from sweeps.workspace import Workspace
 
 __all__ = ["WrittenReport", "send_again", "tracked", "ui_command", "ui_page", "write_report"]
@@ -81,7 +81,7 @@ def tracked(conductor: Conductor, plan: Plan) -> Iterator[Callable[[StudyResult,
     if uri is None:
         yield lambda result, report: None
         return
-    from sweeps.mlflow_thread import ProjectionThread
+    from sweeps.tracking.thread import ProjectionThread
 
     absolute = conductor.workspace.tracking_uri(uri)
     artifacts = conductor.workspace.artifacts_uri(absolute)
@@ -117,9 +117,9 @@ def send_again(conductor: Conductor, plan: Plan, study_file: Path, uri: str, *, 
     Raises :class:`UserError` where MLflow can't be reached.
     """
     from scaling.errors import UserError
-    from sweeps.mlflow_projection import MlflowProjection
-    from sweeps.mlflow_store import STORE_FAULTS
     from sweeps.standing import standing
+    from sweeps.tracking.projection import MlflowProjection
+    from sweeps.tracking.store import STORE_FAULTS
 
     space, name = conductor.workspace, conductor.study.name
     absolute = space.tracking_uri(uri)
@@ -164,7 +164,7 @@ def ui_command(uri: str, workspace: Workspace, port: int) -> list[str]:
 
 def ui_page(study: str, workspace: Workspace, uri: str, port: int) -> str:
     """The address of the study's parent run, or of the server where the study has none yet."""
-    from sweeps.ledger import Ledger
+    from sweeps.ledger.ledger import Ledger
 
     base = uri if uri.startswith("http") else f"http://127.0.0.1:{port}"
     known = Ledger(workspace.ledger_url).mlflow_run(uri, study, "")

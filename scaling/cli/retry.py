@@ -18,8 +18,8 @@ def retry(
 
     Example: scaling retry quickstart.yaml
     """
-    from sweeps.ledger import Ledger
-    from sweeps.ledger_control import retry as plan_again
+    from sweeps.ledger.control import retry as plan_again
+    from sweeps.ledger.ledger import Ledger
     from sweeps.study import load_study
     from sweeps.workspace import Workspace
 

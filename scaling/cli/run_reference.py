@@ -42,7 +42,7 @@ def find_run(run: str, workspace: Path) -> TrainedRun:
 
 def _in_workspace(run: str, workspace: Path) -> dict[str, TrainedRun]:
     """By key: runs of their own, and those of the workspace's studies."""
-    from sweeps.find_run import find_in_ledger
+    from sweeps.ledger.find_run import find_in_ledger
     from sweeps.workspace import Workspace
     from trainer.run_folder import RunFolder
 

@@ -30,7 +30,7 @@ def status(
     from scaling.cli.status_display import watch_json, watch_study
     from scaling.cli.status_pages import status_page, status_record
     from scaling.errors import UserError
-    from sweeps.ledger import Ledger
+    from sweeps.ledger.ledger import Ledger
     from sweeps.standing import standing
     from sweeps.study import load_study
     from sweeps.workspace import Workspace

@@ -10,7 +10,7 @@ from scaling.quantity import format_count, format_duration
 
 if TYPE_CHECKING:
     from sweeps.agenda import AgendaItem
-    from sweeps.ledger import RunRow
+    from sweeps.ledger.ledger import RunRow
     from sweeps.standing import Standing
 
 __all__ = ["dry_run_page", "dry_run_record", "facts", "headline", "run_line", "status_page", "status_record", "trouble"]

@@ -52,8 +52,8 @@ def export(
 ) -> None:
     """Write a study's plan, runs, curves, forecasts and outcomes to one file, also while it runs."""
     from scaling.quantity import format_count
-    from sweeps.bundle import export as write_bundle
-    from sweeps.ledger import Ledger
+    from sweeps.bundle.export import export as write_bundle
+    from sweeps.ledger.ledger import Ledger
     from sweeps.study import load_study
     from sweeps.workspace import Workspace
 
@@ -79,8 +79,8 @@ def import_(
     """Merge an exported study into a workspace: the same run in both is one run, and the further state wins."""
     from dataclasses import asdict
 
-    from sweeps.bundle_merge import import_study
-    from sweeps.ledger import Ledger
+    from sweeps.bundle.merge import import_study
+    from sweeps.ledger.ledger import Ledger
     from sweeps.workspace import Workspace
 
     space = Workspace(workspace)

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from sweeps.ledger import Stage
-from sweeps.owner import Owner
+from sweeps.ledger.ledger import Stage
+from sweeps.ledger.owner import Owner
 
 __all__ = ["DeadWorker", "Executor"]
 

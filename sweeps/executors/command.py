@@ -16,8 +16,8 @@ from typing import IO
 import psutil
 
 from scaling.record import Record
-from sweeps.ledger import Stage
-from sweeps.owner import Owner
+from sweeps.ledger.ledger import Stage
+from sweeps.ledger.owner import Owner
 from sweeps.worker_exit import STOPPED
 from sweeps.workspace import cache_folder
 

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 
 from sweeps.executors import DeadWorker
 from sweeps.executors.command import WorkerCommand, cause_of, kill_tree, owner_of
-from sweeps.ledger import Stage
-from sweeps.owner import Owner
+from sweeps.ledger.ledger import Stage
+from sweeps.ledger.owner import Owner
 
 __all__ = ["LocalExecutor", "usable_cores"]
 

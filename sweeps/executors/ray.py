@@ -22,8 +22,8 @@ from sweeps.executors import DeadWorker
 from sweeps.executors.command import WorkerCommand, cause_of, kill_tree, owner_of
 from sweeps.executors.local import GRACE_SECONDS, usable_cores
 from sweeps.executors.mps import mps_environment
-from sweeps.ledger import Stage
-from sweeps.owner import Owner
+from sweeps.ledger.ledger import Stage
+from sweeps.ledger.owner import Owner
 
 __all__ = ["RayExecutor"]
 

@@ -20,8 +20,8 @@ from sweeps.execute_settings import SlurmExecute
 from sweeps.executors import DeadWorker
 from sweeps.executors.command import WorkerCommand, cause_of
 from sweeps.executors.slurm_job import WorkerJob, owner_file
-from sweeps.ledger import Stage
-from sweeps.owner import Owner
+from sweeps.ledger.ledger import Stage
+from sweeps.ledger.owner import Owner
 
 __all__ = ["SlurmExecutor"]
 

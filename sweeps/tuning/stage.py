@@ -15,8 +15,8 @@ from scaling.architectures import total_params
 from scaling.fits.tuned_law import TunedTrial
 from scaling.quantity import format_count
 from scaling.run_spec import RunSpec
-from sweeps.ledger import Ledger, PlannedRun, RunRow
-from sweeps.plan import Plan, ProbePoint, run_spec
+from sweeps.ledger.ledger import Ledger, PlannedRun, RunRow
+from sweeps.planning.plan import Plan, ProbePoint, run_spec
 from sweeps.study import Study
 from sweeps.tuning.asking import Asked, CellAsking, Outcome, first_guess
 from sweeps.tuning.space import space_of

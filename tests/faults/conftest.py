@@ -18,7 +18,7 @@ import psutil
 import pytest
 import yaml
 
-from sweeps.ledger import Ledger, RunRow
+from sweeps.ledger.ledger import Ledger, RunRow
 from sweeps.workspace import Workspace
 
 from ..sweeps.conftest import write_text

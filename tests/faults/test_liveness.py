@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from sweeps.ledger import Held
-from sweeps.liveness import Liveness
-from sweeps.owner import Owner
+from sweeps.ledger.ledger import Held
+from sweeps.ledger.liveness import Liveness
+from sweeps.ledger.owner import Owner
 
 from .conftest import Outcome, Site, eventually, finish
 

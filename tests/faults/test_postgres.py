@@ -15,7 +15,7 @@ from pydantic import ValidationError
 
 from scaling.errors import UserError
 from sweeps.execute_settings import LocalExecute
-from sweeps.ledger import Ledger
+from sweeps.ledger.ledger import Ledger
 from sweeps.workspace import Workspace
 
 from .conftest import Outcome, Site, eventually, finish

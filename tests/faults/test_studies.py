@@ -27,8 +27,8 @@ def test_two_terminals_train_each_run_exactly_once(site: Site, control: Outcome)
 TAKER = textwrap.dedent("""
     import sys, time
     from pathlib import Path
-    from sweeps.ledger import Ledger
-    from sweeps.owner import Owner
+    from sweeps.ledger.ledger import Ledger
+    from sweeps.ledger.owner import Owner
     url, begin, rounds = sys.argv[1], float(sys.argv[2]), int(sys.argv[3])
     ledger, me = Ledger(url), Owner.me()
     for number in range(rounds):
@@ -42,9 +42,9 @@ TAKER = textwrap.dedent("""
 
 def taken_by_two(url: str, study_runs: int, rounds: int) -> Counter[str]:
     """How often each run was taken where two processes go for the same studies' runs at the same moments."""
-    from sweeps.ledger import Ledger, PlannedRun
+    from sweeps.ledger.ledger import Ledger, PlannedRun
 
-    from ..sweeps.test_ledger import spec
+    from ..sweeps.ledger.test_ledger import spec
 
     ledger = Ledger(url)
     for number in range(rounds):

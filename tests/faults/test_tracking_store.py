@@ -30,9 +30,9 @@ pytestmark = [
 
 PROJECT = """
 import sys, time
-from sweeps.ledger import Ledger
-from sweeps.mlflow_thread import ProjectionThread
-from sweeps.plan import Plan
+from sweeps.ledger.ledger import Ledger
+from sweeps.tracking.thread import ProjectionThread
+from sweeps.planning.plan import Plan
 ledger_url, uri, study, patience, starts_at = sys.argv[1:]
 plan = Plan.model_validate(Ledger(ledger_url).plan_of("tiny")[1])
 import mlflow

@@ -10,11 +10,11 @@ from mlflow import MlflowClient
 from mlflow.entities import Run
 
 from sweeps.conduct import Conductor
-from sweeps.ledger import Ledger, PlannedRun
-from sweeps.mlflow_projection import MlflowProjection
-from sweeps.owner import Owner
-from sweeps.plan import Plan, run_spec
+from sweeps.ledger.ledger import Ledger, PlannedRun
+from sweeps.ledger.owner import Owner
+from sweeps.planning.plan import Plan, run_spec
 from sweeps.study import Study
+from sweeps.tracking.projection import MlflowProjection
 from sweeps.workspace import Workspace
 
 from .studies import small_study

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from sweeps.conduct import Conductor
-from sweeps.ledger import Ledger, RunRow
-from sweeps.ledger_control import cancel, retry
+from sweeps.ledger.control import cancel, retry
+from sweeps.ledger.ledger import Ledger, RunRow
 from sweeps.study import Study
 from sweeps.workspace import Workspace
 

@@ -14,7 +14,7 @@ from scaling.forecast import Forecast
 from scaling.hyperparameters import fixed_rate
 from scaling.run_spec import RunSpec
 from sweeps.conduct import Conductor, StudyResult
-from sweeps.find_run import find_in_ledger
+from sweeps.ledger.find_run import find_in_ledger
 from sweeps.study import Study
 from sweeps.workspace import Workspace
 from trainer.loop.result import RunResult

@@ -9,13 +9,13 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 
-from sweeps.ledger import ENDED, Ledger, PlannedRun
-from sweeps.ledger_schema import RUNS
+from sweeps.ledger.ledger import ENDED, Ledger, PlannedRun
+from sweeps.ledger.owner import Owner
+from sweeps.ledger.schema import RUNS
 from sweeps.leftovers import leftovers, remove_leftovers
-from sweeps.owner import Owner
 from sweeps.workspace import Workspace
 
-from .test_ledger import spec
+from .ledger.test_ledger import spec
 
 STATES = ("planned", "running", "killed but held", *ENDED)
 

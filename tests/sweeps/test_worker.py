@@ -10,9 +10,9 @@ import pytest
 
 from sweeps import worker
 from sweeps.conduct import Conductor
-from sweeps.ledger import Ledger, PlannedRun, RunRow
-from sweeps.owner import Owner
-from sweeps.plan import run_spec
+from sweeps.ledger.ledger import Ledger, PlannedRun, RunRow
+from sweeps.ledger.owner import Owner
+from sweeps.planning.plan import run_spec
 from sweeps.study import Study
 from sweeps.worker import LedgerTracker, work
 from sweeps.workspace import Workspace

@@ -12,7 +12,7 @@ from optuna.storages.journal import JournalFileBackend
 
 from scaling.errors import UserError
 from sweeps.conduct import Conductor
-from sweeps.ledger import Ledger
+from sweeps.ledger.ledger import Ledger
 from sweeps.study import Study
 from sweeps.workspace import Workspace
 

@@ -13,9 +13,9 @@ from typing import NamedTuple
 import sqlalchemy as sa
 
 from scaling.errors import UserError
-from sweeps.ledger import Ledger, RunRow, State
-from sweeps.ledger_schema import RUNS
-from sweeps.owner import Owner
+from sweeps.ledger.ledger import Ledger, RunRow, State
+from sweeps.ledger.owner import Owner
+from sweeps.ledger.schema import RUNS
 
 __all__ = ["Cancelled", "Retried", "cancel", "named_runs", "retry", "states_of"]
 

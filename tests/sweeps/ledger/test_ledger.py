@@ -17,9 +17,9 @@ from scaling.record import Interval
 from scaling.run_spec import OptimizerSpec, RunSpec, ScheduleSpec
 from sweeps import failures
 from sweeps.failures import MAX_FAILURES, MAX_MACHINE_FAILURES, FailureKind
-from sweeps.ledger import Ledger, PlannedRun
-from sweeps.ledger_control import retry
-from sweeps.owner import Owner
+from sweeps.ledger.control import retry
+from sweeps.ledger.ledger import Ledger, PlannedRun
+from sweeps.ledger.owner import Owner
 
 
 def spec(tokens: int = 4096, seed: int = 0) -> RunSpec:

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from scaling.errors import UserError
-from sweeps.ledger import Ledger
-from sweeps.ledger_control import cancel, retry, states_of
-from sweeps.owner import Owner
+from sweeps.ledger.control import cancel, retry, states_of
+from sweeps.ledger.ledger import Ledger
+from sweeps.ledger.owner import Owner
 
 from .test_ledger import planned, spec
 

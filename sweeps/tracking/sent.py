@@ -7,8 +7,8 @@ from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 
-from sweeps.ledger import Ledger
-from sweeps.ledger_schema import MLFLOW_RUNS, POINTS
+from sweeps.ledger.ledger import Ledger
+from sweeps.ledger.schema import MLFLOW_RUNS, POINTS
 
 __all__ = ["Sent", "forget", "sent_of", "unsent_points"]
 

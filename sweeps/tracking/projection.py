@@ -18,12 +18,12 @@ from mlflow.exceptions import MlflowException
 from mlflow.protos.databricks_pb2 import RESOURCE_ALREADY_EXISTS, ErrorCode
 
 from scaling.record import content_hash
-from sweeps.ledger import Ledger, RunRow
-from sweeps.mlflow_records import STATUS, final_metrics, metrics_of, params_of, system_tags, tags_of
-from sweeps.mlflow_sent import Sent, forget, sent_of, unsent_points
-from sweeps.mlflow_store import active_runs, open_client
-from sweeps.plan import Plan
-from sweeps.run_facts import facts_of_study
+from sweeps.ledger.ledger import Ledger, RunRow
+from sweeps.planning.plan import Plan
+from sweeps.tracking.records import STATUS, final_metrics, metrics_of, params_of, system_tags, tags_of
+from sweeps.tracking.run_facts import facts_of_study
+from sweeps.tracking.sent import Sent, forget, sent_of, unsent_points
+from sweeps.tracking.store import active_runs, open_client
 
 __all__ = ["EXPERIMENT_PREFIX", "MlflowProjection"]
 

@@ -7,7 +7,7 @@ only in single statements, so that two processes asking for work never get the s
        ▲                  │
        └──release/fail────┴──too many failures──► failed
 
-``sweeps.ledger_control`` sets runs to ``killed`` and plans killed and failed ones again. A trial that tuning gives up
+``sweeps.ledger.control`` sets runs to ``killed`` and plans killed and failed ones again. A trial that tuning gives up
 is ``pruned``; it is planned again if something else than tuning wants the run.
 
 A run may branch off another, its carrier, which keeps a checkpoint on its way for it: it is leased once the carrier is
@@ -34,7 +34,8 @@ from scaling.forecast import Forecast, Outcome
 from scaling.record import Record, content_hash
 from scaling.run_spec import RunSpec
 from sweeps.failures import MAX_FAILURES, FailureKind, after_failure, after_preemption
-from sweeps.ledger_schema import (
+from sweeps.ledger.owner import Owner
+from sweeps.ledger.schema import (
     ABOUT,
     FORECASTS,
     MEMBERS,
@@ -47,7 +48,6 @@ from sweeps.ledger_schema import (
     insert,
     open_database,
 )
-from sweeps.owner import Owner
 
 __all__ = ["ENDED", "MAX_FAILURES", "Held", "Ledger", "PlannedRun", "RunRow", "Stage", "State"]
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 
-from sweeps.ledger import Held
+from sweeps.ledger.ledger import Held
 
 __all__ = ["Liveness"]
 

@@ -14,14 +14,14 @@ import pytest
 
 from scaling.errors import UserError
 from scaling.forecast import Outcome
-from sweeps.bundle import export
-from sweeps.bundle_merge import import_study
-from sweeps.ledger import Ledger
-from sweeps.run_facts import facts_of_study, record_facts
+from sweeps.bundle.export import export
+from sweeps.bundle.merge import import_study
+from sweeps.ledger.ledger import Ledger
+from sweeps.tracking.run_facts import facts_of_study, record_facts
 from sweeps.workspace import Workspace
 
-from .projected import FACTS, RESULT, STUDY, Projected
-from .test_ledger import forecast
+from ..ledger.test_ledger import forecast
+from ..projected import FACTS, RESULT, STUDY, Projected
 
 MEASURED = RESULT | {
     "run_key": "k", "numerics": "cpu fp32", "tokens": 5120, "held_out_tokens": 64, "weights_hash": "w", "system": None,

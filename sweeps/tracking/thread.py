@@ -6,8 +6,8 @@ import logging
 import threading
 import time
 
-from sweeps.mlflow_projection import MlflowProjection
-from sweeps.plan import Plan
+from sweeps.planning.plan import Plan
+from sweeps.tracking.projection import MlflowProjection
 
 __all__ = ["PATIENCE_SECONDS", "ProjectionThread"]
 

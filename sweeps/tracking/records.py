@@ -10,7 +10,7 @@ from mlflow.entities import Metric, Param, RunTag
 
 from scaling import architectures
 from scaling.quantity import format_count
-from sweeps.ledger import RunRow
+from sweeps.ledger.ledger import RunRow
 
 __all__ = ["STATUS", "final_metrics", "metrics_of", "params_of", "system_tags", "tags_of"]
 

@@ -10,13 +10,13 @@ from typing import Any
 import pytest
 from mlflow import MlflowClient
 
-from sweeps import mlflow_projection
-from sweeps.ledger import MAX_FAILURES
-from sweeps.ledger_control import cancel, retry
-from sweeps.mlflow_thread import ProjectionThread
-from sweeps.run_facts import record_facts
+from sweeps.ledger.control import cancel, retry
+from sweeps.ledger.ledger import MAX_FAILURES
+from sweeps.tracking import projection
+from sweeps.tracking.run_facts import record_facts
+from sweeps.tracking.thread import ProjectionThread
 
-from .projected import FACTS, RESULT, STUDY, Projected
+from ..projected import FACTS, RESULT, STUDY, Projected
 
 # MLflow 3.17's own use of SQLAlchemy 2.1, and nothing of ours.
 pytestmark = pytest.mark.filterwarnings("ignore::sqlalchemy.exc.SADeprecationWarning")
@@ -25,7 +25,7 @@ pytestmark = pytest.mark.filterwarnings("ignore::sqlalchemy.exc.SADeprecationWar
 def test_an_interrupted_run_goes_on_in_the_same_mlflow_run_with_each_point_once(
     projected: Projected, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(mlflow_projection, "POINTS_PER_BATCH", 7)  # batches that end in the middle of a step
+    monkeypatch.setattr(projection, "POINTS_PER_BATCH", 7)  # batches that end in the middle of a step
     first = projected.projection()
     key = projected.lease()
     projected.points(key, range(1, 21))

@@ -14,7 +14,6 @@ from scaling.design.isoflop import budgets_for, isoflop_design
 from scaling.design.law_prior import LawPrior
 from scaling.errors import UserError
 from scaling.shape import ModelShape
-from sweeps.budget import Budget
 from sweeps.design_settings import (
     CsvDesign,
     CurvesDesign,
@@ -23,7 +22,8 @@ from sweeps.design_settings import (
     IsoflopSettings,
     RatioDesign,
 )
-from sweeps.expectation import planning_prior, planning_target
+from sweeps.planning.budget import Budget
+from sweeps.planning.expectation import planning_prior, planning_target
 from sweeps.study import Study
 
 __all__ = ["check_given", "family_of_study", "is_given", "lay_out", "rounds_of"]

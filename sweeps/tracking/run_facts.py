@@ -7,8 +7,8 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from sweeps.ledger import Ledger
-from sweeps.ledger_schema import MEMBERS, RUN_FACTS, insert
+from sweeps.ledger.ledger import Ledger
+from sweeps.ledger.schema import MEMBERS, RUN_FACTS, insert
 
 __all__ = ["facts_of_study", "record_facts"]
 

@@ -16,8 +16,8 @@ from pydantic import ValidationError
 from scaling.errors import UserError
 from scaling.forecast import Forecast, Outcome
 from scaling.record import Record, content_hash
-from sweeps.bundle import CHECKPOINT, FORMAT, RECORDS, CarriedForecast, CarriedPoint, CarriedRun, CarriedStudy
-from sweeps.ledger import GENESIS
+from sweeps.bundle.export import CHECKPOINT, FORMAT, RECORDS, CarriedForecast, CarriedPoint, CarriedRun, CarriedStudy
+from sweeps.ledger.ledger import GENESIS
 from trainer.loop.result import RunResult
 
 __all__ = ["Bundle", "checkpoints_in", "read_bundle"]

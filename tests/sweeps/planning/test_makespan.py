@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sweeps.makespan import Job, makespan_seconds
+from sweeps.planning.makespan import Job, makespan_seconds
 
 SECONDS = st.floats(0.01, 1e4)
 

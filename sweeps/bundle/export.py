@@ -20,8 +20,8 @@ from pydantic import Field
 from scaling.errors import UserError
 from scaling.record import Record
 from scaling.run_spec import RunSpec
-from sweeps.ledger import Ledger, Stage, State
-from sweeps.ledger_schema import FORECASTS, MEMBERS, POINTS, RUN_FACTS, RUNS, STUDIES
+from sweeps.ledger.ledger import Ledger, Stage, State
+from sweeps.ledger.schema import FORECASTS, MEMBERS, POINTS, RUN_FACTS, RUNS, STUDIES
 from sweeps.study import NAME_PATTERN
 from sweeps.workspace import Workspace
 

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from scaling.errors import UserError
-from sweeps.budget import Budget, Cost, largest_within
+from sweeps.planning.budget import Budget, Cost, largest_within
 
 
 @dataclass(frozen=True)

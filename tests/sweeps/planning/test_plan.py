@@ -12,8 +12,8 @@ from scaling.architectures import total_params
 from scaling.laws.power_lines import adamw_timescale
 from scaling.run_spec import Parametrisation
 from sweeps.conduct import Conductor
-from sweeps.owner import Owner
-from sweeps.plan import Plan, run_spec
+from sweeps.ledger.owner import Owner
+from sweeps.planning.plan import Plan, run_spec
 from sweeps.probe import probe_runs
 from sweeps.standing import standing
 from sweeps.study import Study

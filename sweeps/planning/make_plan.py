@@ -14,9 +14,9 @@ from scaling.design.family import family_of, hold_out_point
 from scaling.design.trunks import trunks_of
 from scaling.run_spec import OptimizerSpec
 from scaling.shape import ModelShape
-from sweeps.expectation import Expectation
-from sweeps.makespan import Job
-from sweeps.plan import Plan, PlannedCorpus, PlannedPoint, ProbePoint
+from sweeps.planning.expectation import Expectation
+from sweeps.planning.makespan import Job
+from sweeps.planning.plan import Plan, PlannedCorpus, PlannedPoint, ProbePoint
 from sweeps.study import Study
 from sweeps.tuning.space import space_of
 from trainer.data.shards import Corpus

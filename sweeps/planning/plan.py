@@ -16,9 +16,9 @@ from scaling.laws.power_lines import WeightDecay
 from scaling.record import Record
 from scaling.run_spec import OptimizerSpec, Parametrisation, RunSpec, ScheduleSpec
 from scaling.shape import ModelShape
-from sweeps.budget import Cost
-from sweeps.expectation import Expectation
-from sweeps.makespan import Job, makespan_seconds
+from sweeps.planning.budget import Cost
+from sweeps.planning.expectation import Expectation
+from sweeps.planning.makespan import Job, makespan_seconds
 from sweeps.study import Study
 from trainer.loop.calibration import Calibration
 from trainer.loop.numerics import Numerics

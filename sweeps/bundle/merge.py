@@ -12,11 +12,11 @@ import sqlalchemy as sa
 
 from scaling.errors import UserError
 from scaling.record import content_hash
-from sweeps.bundle import CarriedForecast, CarriedRun
-from sweeps.bundle_reader import Bundle, checkpoints_in, read_bundle
-from sweeps.ledger import GENESIS, Ledger, PlannedRun
-from sweeps.ledger_schema import FORECASTS, MLFLOW_RUNS, POINTS, RUNS
-from sweeps.run_facts import record_facts
+from sweeps.bundle.export import CarriedForecast, CarriedRun
+from sweeps.bundle.reader import Bundle, checkpoints_in, read_bundle
+from sweeps.ledger.ledger import GENESIS, Ledger, PlannedRun
+from sweeps.ledger.schema import FORECASTS, MLFLOW_RUNS, POINTS, RUNS
+from sweeps.tracking.run_facts import record_facts
 from sweeps.workspace import Workspace
 
 __all__ = ["Merged", "import_study"]

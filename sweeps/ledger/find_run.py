@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sweeps.ledger import Ledger
+from sweeps.ledger.ledger import Ledger
 from sweeps.workspace import Workspace
 from trainer.run_folder import TrainedRun
 

@@ -15,15 +15,15 @@ from scaling.fit import Fit
 from scaling.fits.together import fit_table
 from scaling.hardware import price_of_device
 from scaling.shape import ModelShape
-from sweeps.budget import Budget, Cost, largest_within
 from sweeps.design_settings import InformationDesign
 from sweeps.executors.local import usable_cores
-from sweeps.expectation import expectation, planning_target
-from sweeps.layout import check_given, family_of_study, is_given, lay_out, rounds_of
-from sweeps.ledger import Ledger
+from sweeps.ledger.ledger import Ledger
 from sweeps.observations import observations
-from sweeps.plan import Plan, cost_of
-from sweeps.planning import jobs_of, make_plan, with_more
+from sweeps.planning.budget import Budget, Cost, largest_within
+from sweeps.planning.expectation import expectation, planning_target
+from sweeps.planning.layout import check_given, family_of_study, is_given, lay_out, rounds_of
+from sweeps.planning.make_plan import jobs_of, make_plan, with_more
+from sweeps.planning.plan import Plan, cost_of
 from sweeps.progress import Progress
 from sweeps.study import Study
 from sweeps.workspace import Workspace, cache_folder

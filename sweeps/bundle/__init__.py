@@ -1,0 +1,1 @@
+"""Studies carried from one machine to another."""

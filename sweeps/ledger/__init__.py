@@ -1,0 +1,1 @@
+"""The ledger: every run's state as transactions, its schema, and who may change it."""

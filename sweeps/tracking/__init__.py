@@ -1,0 +1,1 @@
+"""MLflow as the ledger's projection."""
