@@ -11,7 +11,8 @@ import plotly.graph_objects as go
 from analysis.diagnosis_data import Diagnosis
 from analysis.figure_data import allocation, isoflop, loss_against_compute, predicted_actual
 from analysis.figures.gallery import FIGURES
-from analysis.offline_page import embedded_json, plotly_script, render_page, script
+from analysis.hyperparameter_data import hyperparameters
+from analysis.offline_page import render_plots
 from analysis.plotly_diagnosis import leverage_plot, profile_plot, residual_plots, shifts_plot
 from analysis.plotly_figures import (
     allocation_plot,
@@ -20,6 +21,7 @@ from analysis.plotly_figures import (
     loss_against_compute_plot,
     predicted_plot,
 )
+from analysis.plotly_hyperparameters import hyperparameter_plots
 from analysis.study_view import StudyView
 from trainer.whole_file import write_whole
 
@@ -47,6 +49,9 @@ def plots(view: StudyView) -> tuple[Plot, ...]:
     if errors is not None:
         made.append(Plot("predicted_actual", "predicted_actual", predicted_plot(errors)))
         made.append(Plot("predicted_actual", "relative_error", errors_plot(errors)))
+    tuning = hyperparameters(view)
+    for panel in tuning.panels if tuning is not None else ():
+        made.extend(Plot("hyperparameters", name, figure) for name, figure in hyperparameter_plots(panel).items())
     if view.diagnosis is not None:
         made.extend(_diagnosis_plots(view.diagnosis))
     return tuple(made)
@@ -80,13 +85,6 @@ def write_page(view: StudyView, path: Path) -> Path:
         )
         for kind in FIGURES
     ]
-    scripts = {"plotly_js": plotly_script(), "plots_js": script("plots.js")}
-    html = render_page(
-        "curves.html",
-        scripts,
-        view=view,
-        figures=[f for f in figures if f[2]],
-        plots_json=embedded_json(plots_json(made)),
-    )
+    html = render_plots("curves.html", plots_json(made), view=view, figures=[f for f in figures if f[2]])
     write_whole(path, html)
     return path

@@ -79,7 +79,13 @@ def marks_trace(
 
 
 def add_band(
-    figure: go.Figure, band: Band, kind: str, name: str, last_fitted: float, value: Callable[[float], str]
+    figure: go.Figure,
+    band: Band,
+    kind: str,
+    name: str,
+    last_fitted: float,
+    value: Callable[[float], str],
+    at: str = "%{x:.2e} FLOPs",
 ) -> None:
     """The interval as a filled outline, the estimate solid inside the fitted range and dashed beyond."""
     colour = role_colour(kind)
@@ -116,7 +122,7 @@ def add_band(
                 legendgroup=kind,
                 showlegend=dash == "solid",
                 text=[t for t, keep in zip(text, part, strict=True) if keep],
-                hovertemplate="%{text}<br>at %{x:.2e} FLOPs<extra>" + name + "</extra>",
+                hovertemplate=f"%{{text}}<br>at {at}<extra>" + name + "</extra>",
             )
         )
 

@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from analysis import report_tables as tables
 from analysis.figures.gallery import FIGURES, figure_bytes, rendered
 from analysis.interactive import plots, plots_json
-from analysis.offline_page import data_uri, embedded_json, plotly_script, render_page, script
+from analysis.offline_page import data_uri, render_plots
 from analysis.recommendation_yaml import recommendation_yaml
 from analysis.study_view import StudyView
 from analysis.verdict import forecast_sentence, loss_interval, percent, range_text, verdict
@@ -75,9 +75,10 @@ def report_html(view: StudyView) -> str:
         if kind.name in stills
     }
     recommendation = view.recommendation
-    return render_page(
+    return render_plots(
         "report.html",
-        {"plotly_js": plotly_script(), "plots_js": script("plots.js"), "page_js": script("page.js")},
+        plots_json(made),
+        "page.js",
         view=view,
         level=level,
         verdict=verdict(view),
@@ -85,6 +86,9 @@ def report_html(view: StudyView) -> str:
         tiles=_tiles(view),
         figures=[figures[name] for name in _FRONTIER_FIGURES if name in figures],
         predicted=figures.get("predicted_actual"),
+        valleys=figures.get("hyperparameters"),
+        hyperparameters=tables.hyperparameters(view),
+        rates_basis=view.learning_rates.basis if view.learning_rates else "",
         diagnosis=[figures[name] for name in _DIAGNOSIS_FIGURES if name in figures],
         outcome=tables.outcome_rows(view),
         back_test=tables.back_test(view.fit),
@@ -101,7 +105,6 @@ def report_html(view: StudyView) -> str:
         runs=tables.runs(view),
         conventions=f"N counts {_PARAMS_WORDS[view.fit.params_convention]}; "
         f"C is {_FLOPS_WORDS[view.fit.flops_convention]}",
-        plots_json=embedded_json(plots_json(made)),
     )
 
 

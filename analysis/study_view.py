@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from scaling.errors import UserError
 from scaling.fit import Fit
 from scaling.forecast import Forecast, Outcome
+from scaling.hyperparameters import LearningRateLaw
 from scaling.observation import COLUMNS
 from scaling.recommendation import Recommendation
 
@@ -68,6 +69,8 @@ class StudyView:
     forecast: Forecast | None = None
     outcome: Outcome | None = None
     recommendation: Recommendation | None = None
+    learning_rates: LearningRateLaw | None = None
+    """What rates the runs were trained at, with what was probed or tuned for it."""
     verdict: str | None = None
     plan: tuple[PlanRow, ...] = ()
     corpus: str = ""

@@ -75,12 +75,19 @@ class Valley(Record):
     polynomial: tuple[float, float, float] | None
     """loss = p0 + p1 x + p2 x^2 with x = ln(rate), through the points used."""
 
+    def costs(self, factor: float) -> float | None:
+        """Share of the loss that ``factor`` times the best rate costs, near the bottom; None without a valley."""
+        if self.polynomial is None:
+            return None
+        constant, slope, square = self.polynomial
+        return square * math.log(factor) ** 2 / (constant - slope**2 / (4 * square))
+
 
 class LearningRateLaw(Record):
     """lr = rate_at * (N / params_at)^(-exponent), N total parameters; intervals of 90%.
 
     ``tuned`` is the law of N and D behind it, where hyperparameters were tuned; the rate is then that at the length
-    asked for.
+    asked for. ``valleys`` are what a probe measured, with the total parameters of each.
     """
 
     rate_at: Interval
@@ -88,6 +95,7 @@ class LearningRateLaw(Record):
     exponent: Interval
     basis: str
     tuned: TunedLaw | None = None
+    valleys: tuple[tuple[float, Valley], ...] = ()
 
     def rate(self, params: float, tokens: float | None = None) -> float:
         """The peak learning rate for ``params`` total parameters, trained on ``tokens``."""
@@ -183,6 +191,7 @@ def law_from_probe(valleys: Sequence[tuple[float, Valley]]) -> LearningRateLaw:
         exponent=Interval(estimate=exponent, low=exponent - _LEVEL_QUANTILE * sd, high=exponent + _LEVEL_QUANTILE * sd),
         basis=f"probed at {', '.join(format_count(params) for params, _ in valleys)} parameters{doubts}; "
         f"lr ~ N^-{exponent:.2f}: prior {PRIOR_EXPONENT:.2f} (OLMo ladder){measured}",
+        valleys=tuple(valleys),
     )
 
 
@@ -194,6 +203,7 @@ def transferred_rate(params: float, valley: Valley, parametrisation: Parametrisa
         params_at=params,
         exponent=_TRANSFERRED[parametrisation.name],
         basis=f"probed at {format_count(params)} parameters{doubt}, carried to all sizes by {parametrisation.label}",
+        valleys=((params, valley),),
     )
 
 

@@ -35,7 +35,7 @@ from sweeps.observations import curves, observations
 from sweeps.planning.layout import rounds_of
 from sweeps.planning.plan import Plan, run_spec
 from sweeps.planning.planner import Planner
-from sweeps.probe import probe_result, probe_runs
+from sweeps.probe import probe_runs, probed_law
 from sweeps.study import Study
 
 __all__ = ["Conductor", "StudyResult"]
@@ -133,9 +133,9 @@ class Conductor(Planner):
             return fixed_rate(given, plan.parametrisation)
         self.ledger.add(self.study.name, probe_runs(self.study, plan))
         self._train(plan, "probe")
-        result = probe_result(self.ledger, self.study.name, plan.parametrisation)
-        self._write("learning_rates.json", result.model_dump_json(indent=2))
-        return result.law
+        law = probed_law(self.ledger, self.study.name, plan.parametrisation)
+        self._write("learning_rates.json", law.model_dump_json(indent=2))
+        return law
 
     def tune(self, plan: Plan) -> TunedLaw:
         """Tune the hyperparameters at small sizes, as far as it is not done; :class:`UserError` without a law."""

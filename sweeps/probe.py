@@ -11,22 +11,14 @@ from collections.abc import Sequence
 
 from scaling.architectures import total_params
 from scaling.errors import UserError
-from scaling.hyperparameters import LearningRateLaw, Valley, fit_valley, law_from_probe, transferred_rate
+from scaling.hyperparameters import LearningRateLaw, fit_valley, law_from_probe, transferred_rate
 from scaling.quantity import format_count
-from scaling.record import Record
 from scaling.run_spec import Parametrisation
 from sweeps.ledger.ledger import Ledger, PlannedRun
 from sweeps.planning.plan import Plan, run_spec
 from sweeps.study import Study
 
-__all__ = ["ProbeResult", "probe_result", "probe_runs"]
-
-
-class ProbeResult(Record):
-    """The measured valleys, by total parameters, and the law that follows from them."""
-
-    valleys: tuple[tuple[int, Valley], ...]
-    law: LearningRateLaw
+__all__ = ["probe_runs", "probed_law"]
 
 
 def probe_runs(study: Study, plan: Plan) -> list[PlannedRun]:
@@ -41,7 +33,7 @@ def probe_runs(study: Study, plan: Plan) -> list[PlannedRun]:
     ]
 
 
-def probe_result(ledger: Ledger, study: str, parametrisation: Parametrisation) -> ProbeResult:
+def probed_law(ledger: Ledger, study: str, parametrisation: Parametrisation) -> LearningRateLaw:
     """The law from the finished probe runs; a diverged rate counts as worse than all that finished.
 
     Under muP and CompleteP it is the probed size's rate for all.
@@ -52,19 +44,16 @@ def probe_result(ledger: Ledger, study: str, parametrisation: Parametrisation) -
     for run in ledger.runs(study, "probe"):
         if run.state == "finished" and run.loss is not None:
             by_size.setdefault(total_params(run.spec.shape), []).append((run.spec.optimizer.learning_rate, run.loss))
-    valleys = [
-        (total, fit_valley(*_columns(sorted(points)))) for total, points in sorted(by_size.items()) if len(points) >= 3
-    ]
+    probed = {total: points for total, points in sorted(by_size.items()) if len(points) >= 3}
+    valleys = [(float(total), fit_valley(*_columns(sorted(points)))) for total, points in probed.items()]
     if not valleys:
         raise UserError(
             "the learning-rate probe has no size with three finished runs; look at `scaling status`, or set "
             "hyperparameters.learning_rate to a number"
         )
     if parametrisation.name == "standard":
-        law = law_from_probe(valleys)
-    else:
-        law = transferred_rate(*valleys[0], parametrisation)
-    return ProbeResult(valleys=tuple(valleys), law=law)
+        return law_from_probe(valleys)
+    return transferred_rate(*valleys[0], parametrisation)
 
 
 def _columns(points: Sequence[tuple[float, float]]) -> tuple[list[float], list[float]]:

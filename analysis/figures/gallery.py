@@ -10,10 +10,11 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
-from analysis import figure_data
+from analysis import figure_data, hyperparameter_data
 from analysis.diagnosis_data import Diagnosis
 from analysis.figures import (
     allocation,
+    hyperparameters,
     influence,
     isoflop,
     loss_against_compute,
@@ -79,6 +80,16 @@ FIGURES: tuple[FigureKind, ...] = (
         "with N. The star is the hold-out, whose bar is the {level} interval registered before it ran.",
         figure_data.predicted_actual,
         predicted_actual.draw,
+    ),
+    FigureKind(
+        "hyperparameters",
+        "Hyperparameters",
+        "Left, the loss of each trial above the bottom of its size's valley; hollow marks at the upper edge lie higher "
+        "still, crosses were pruned or diverged. Where several hyperparameters were tuned, the others are taken at "
+        "their best. Right, the bottoms (hollow: outside what was tried) and the law through them with its 90% "
+        "interval, dashed beyond the trials.",
+        hyperparameter_data.hyperparameters,
+        hyperparameters.draw,
     ),
     FigureKind(
         "residuals",

@@ -1,7 +1,16 @@
 "use strict";
-// Draws every .plot from the JSON beside it, in the colours of a light or a dark page, and again when that changes.
-(() => {
-  const specs = JSON.parse(document.getElementById("plots").textContent);
+// Unpacks Plotly and the figures, and draws every .plot in the colours of a light or a dark page, and again when that
+// changes.
+(async () => {
+  function unpacked(id) {
+    const bytes = Uint8Array.from(atob(document.getElementById(id).textContent), (letter) => letter.charCodeAt(0));
+    return new Response(new Blob([bytes]).stream().pipeThrough(new DecompressionStream("gzip"))).text();
+  }
+
+  const library = document.createElement("script");
+  library.textContent = await unpacked("plotly");
+  document.head.append(library);
+  const specs = JSON.parse(await unpacked("plots"));
   const dark = window.matchMedia("(prefers-color-scheme: dark)");
   const narrow = window.matchMedia("(max-width: 640px)");
 

@@ -62,6 +62,7 @@ def _view(conductor: Conductor, result: StudyResult, study_file: Path, mlflow_co
         forecast=result.forecast,
         outcome=result.outcome,
         recommendation=result.recommendation,
+        learning_rates=result.learning_rates,
         plan=tuple(plan_rows(result.plan)),
         corpus=corpus_sentence(result.plan),
         machine=machine_sentence(result.plan),
@@ -150,7 +151,7 @@ def _publish(uri: str, parent_run_id: str, result: StudyResult, report: WrittenR
 
 def _beside(result: StudyResult) -> list[Path]:
     """The study's own files that MLflow's parent run keeps next to the report."""
-    names = ("study.yaml", "plan.json", "learning_rates.json", "forecast.json", "outcome.json")
+    names = ("study.yaml", "plan.json", "learning_rates.json", "tuning.json", "forecast.json", "outcome.json")
     return [path for name in names if (path := result.folder / name).is_file()]
 
 

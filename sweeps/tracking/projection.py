@@ -28,6 +28,7 @@ from sweeps.tracking.store import active_runs, open_client
 __all__ = ["EXPERIMENT_PREFIX", "MlflowProjection"]
 
 EXPERIMENT_PREFIX = "scaling/"
+_GROWS = {"sweep", "hold_out", "rounds", "cured", "expected"}
 POINTS_PER_BATCH = 330
 """Three metrics a point at most, and MLflow takes 1,000 at a time."""
 
@@ -80,7 +81,8 @@ class MlflowProjection:
                 self._adopted.add(key)
 
     def _plan_hash(self) -> str:
-        return content_hash(self._plan.model_dump(mode="json"))[:16]
+        """Of what stays as it is while a plan grows by rounds and cures."""
+        return content_hash(self._plan.model_dump(mode="json", exclude=_GROWS))[:16]
 
     def _parent(self) -> str:
         known = self._sent.get("")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -13,6 +14,7 @@ from analysis.study_view import CURVE_COLUMNS, PlanRow, StudyView
 from scaling.fit import Fit
 from scaling.fits.together import fit_table
 from scaling.forecast import Forecast, Outcome
+from scaling.hyperparameters import LearningRateLaw, fit_valley, law_from_probe
 from scaling.laws.chinchilla import CHINCHILLA
 from scaling.observation import COLUMNS
 from scaling.prediction import predict, score
@@ -107,6 +109,18 @@ def simulate(budgets: tuple[float, ...] = BUDGETS, sizes: int = 5, seed: int = 0
     )
 
 
+def probed() -> LearningRateLaw:
+    """Exact parabolas at two sizes, their bottoms at 0.0100 and 0.0063; the highest rate of the larger diverged."""
+    valleys = []
+    for params, bottom in ((28e3, 0.01), (112e3, 0.0063)):
+        rates = [0.0025 * 2**step for step in range(5)]
+        losses = [5.0 * (1 + 0.02 * math.log(rate / bottom) ** 2) for rate in rates]
+        if params > 1e5:
+            losses[-1] = math.nan
+        valleys.append((params, fit_valley(rates, losses)))
+    return law_from_probe(valleys)
+
+
 @pytest.fixture(scope="session")
 def simulated() -> Simulated:
     return simulate()
@@ -149,6 +163,7 @@ def make_view(
             "forecast": forecast,
             "outcome": outcome,
             "recommendation": recommendation,
+            "learning_rates": probed(),
             "plan": (
                 PlanRow("budget 1", 5, (28e3, 105e3), (1.3e5, 4.7e5), 4e11, 0.3, "iso-FLOP line"),
                 PlanRow("hold-out", 2, (430e3, 430e3), (1.9e6, 1.9e6), 1e13, 2.0, "forecast first, trained after"),

@@ -14,11 +14,14 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import psutil
 import pytest
 import yaml
 
 from sweeps.ledger.ledger import Ledger, RunRow
+from sweeps.observations import observations
+from sweeps.planning.plan import Plan
 from sweeps.workspace import Workspace
 
 from ..sweeps.conftest import write_text
@@ -107,6 +110,15 @@ class Site:
         }
         ledger.close()
         return found
+
+    def observations(self) -> pd.DataFrame:
+        """The table that a fit would be given."""
+        ledger = Ledger(Workspace(self.workspace).ledger_url)
+        frozen = ledger.plan_of("tiny")
+        assert frozen is not None
+        table = observations(ledger, "tiny", Plan.model_validate(frozen[1]))
+        ledger.close()
+        return table
 
     def assert_unharmed(self, control: Outcome) -> None:
         """The invariant: losses and weights are the control's, each run ended once, and nobody is left behind."""

@@ -13,10 +13,11 @@ import time
 from pathlib import Path
 
 import pytest
+from mlflow import MlflowClient
 
 from sweeps.worker_exit import STOPPED
 
-from .conftest import Outcome, Site, eventually, finish
+from .conftest import RUNS, Outcome, Site, eventually, finish
 
 
 @pytest.mark.slow
@@ -136,3 +137,31 @@ def test_a_signal_stops_cleanly_with_its_exit_code_and_the_sweep_resumes(
     finish(site.sweep())
     site.assert_unharmed(control)
     assert {row.failures for row in site.rows()} == {0}
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::sqlalchemy.exc.SADeprecationWarning")
+def test_an_interrupted_study_is_killed_in_mlflow_too_and_its_runs_there_go_on(site: Site, control: Outcome) -> None:
+    site.settings = site.settings | {"track": {"mlflow": "sqlite:///mlflow.db"}}
+    site.write()
+    engine = site.sweep()
+    eventually(site.under_way)
+    client = MlflowClient(tracking_uri=f"sqlite:///{site.workspace / 'mlflow.db'}")
+
+    def told() -> dict[str, tuple[str, str]]:
+        experiment = client.get_experiment_by_name("scaling/tiny")
+        found = client.search_runs([experiment.experiment_id]) if experiment else []
+        return {run.info.run_id: (run.data.tags["scaling.kind"], run.info.status) for run in found}
+
+    eventually(lambda: any(kind == "run" for kind, _ in told().values()))
+    os.killpg(engine.pid, signal.SIGINT)
+    finish(engine, 130)
+    assert site.workers() == []
+    before = told()
+    assert {status for _, status in before.values()} <= {"KILLED", "FINISHED"}
+    assert ("study", "KILLED") in before.values()
+    finish(site.sweep())
+    site.assert_unharmed(control)
+    after = told()
+    assert before.keys() <= after.keys(), "the same MLflow runs go on"
+    assert sorted(after.values()) == sorted([*[("run", "FINISHED")] * RUNS, ("study", "FINISHED")])

@@ -1,4 +1,7 @@
-"""Faults of a run's own: out of memory and an error every time: faults 14 and 26."""
+"""Faults of a run's own: a loss that is no number, out of memory, an error every time: faults 12, 14 and 26.
+
+What a spike of the loss does (13) is a single run's affair: tests/trainer/test_spikes.py.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +14,7 @@ import pytest
 
 from sweeps.failures import MAX_FAILURES
 
-from .conftest import Outcome, Site, eventually
+from .conftest import Outcome, Site, eventually, finish
 
 
 def stopped_before_its_end(site: Site) -> None:
@@ -40,6 +43,40 @@ def test_a_run_that_crashes_every_time_is_given_up_and_the_rest_completes(site: 
     others = {key: found for key, found in site.outcome().items() if key != poisoned}
     assert others == {key: found for key, found in control.items() if key != poisoned}
     assert not site.workers()
+
+
+@pytest.mark.slow
+def test_a_run_whose_loss_is_no_number_diverges_and_its_neighbours_go_on(site: Site, control: Outcome) -> None:
+    """A worker whose weights are poisoned at the twentieth step of one run."""
+    stopped_before_its_end(site)
+    poisoned = next(row.key for row in site.rows() if row.state == "planned")
+    script = textwrap.dedent(f"""
+        import threading
+        from pathlib import Path
+        import torch
+        from sweeps import worker
+        from sweeps.workspace import Workspace
+        from trainer.loop import run
+        step = run.Run.next_batch
+        def poisoned(self):
+            if self.spec.key == {poisoned!r} and self.state.progress.step == 20:
+                with torch.no_grad():
+                    next(self.state.model.parameters()).fill_(float("nan"))
+            return step(self)
+        run.Run.next_batch = poisoned
+        worker.work(Workspace(Path({str(site.workspace)!r})), "tiny", "sweep", threading.Event())
+    """)
+    ended = subprocess.run([sys.executable, "-c", script], timeout=200, capture_output=True, text=True, check=False)
+    assert ended.returncode == 0, ended.stderr
+    found = {row.key: row.state for row in site.rows()}
+    assert found.pop(poisoned) == "diverged"
+    assert set(found.values()) == {"finished"}
+    others = {key: outcome for key, outcome in site.outcome().items() if key != poisoned}
+    assert others == {key: outcome for key, outcome in control.items() if key != poisoned}
+    finish(site.sweep())
+    assert {row.key: row.failures for row in site.rows()}[poisoned] == 0, "it is not tried again"
+    table = site.observations()
+    assert set(table.loc[table["status"] == "finished", "run_key"]) == found.keys(), "a fit takes these alone"
 
 
 @pytest.mark.slow

@@ -89,15 +89,28 @@ def test_other_settings_under_the_same_name_are_refused_with_the_difference(site
 
 
 @pytest.mark.slow
-def test_runs_and_ledgers_of_another_version_are_refused_and_left_as_they_are(site: Site, control: Outcome) -> None:
+@pytest.mark.parametrize(
+    ("newer", "back"),
+    [
+        ("UPDATE ledger SET version = version + 1", "UPDATE ledger SET version = version - 1"),
+        ("UPDATE runs SET spec = json_set(spec, '$.schema_version', 99)", ""),
+    ],
+    ids=["ledger", "run"],
+)
+def test_runs_and_ledgers_of_another_version_are_refused_and_left_as_they_are(
+    site: Site, control: Outcome, newer: str, back: str
+) -> None:
     begun(site)
     file = site.workspace / "ledger.db"
     with sqlite3.connect(file) as db:
-        db.execute("UPDATE ledger SET version = version + 1")
+        specs = db.execute("SELECT key, spec FROM runs").fetchall()
+        db.execute(newer)
     output = " ".join(finish(site.sweep(), 2).split())
     assert "version" in output
     assert "Traceback" not in output
     with sqlite3.connect(file) as db:
-        db.execute("UPDATE ledger SET version = version - 1")
+        if back:
+            db.execute(back)
+        db.executemany("UPDATE runs SET spec = ? WHERE key = ?", [(spec, key) for key, spec in specs])
     finish(site.sweep())
     site.assert_unharmed(control)

@@ -14,6 +14,7 @@ from sweeps.ledger.control import cancel, retry
 from sweeps.ledger.ledger import MAX_FAILURES
 from sweeps.tracking import projection
 from sweeps.tracking.run_facts import record_facts
+from sweeps.tracking.sent import forget
 from sweeps.tracking.thread import ProjectionThread
 
 from ..projected import FACTS, RESULT, STUDY, Projected
@@ -144,6 +145,17 @@ def test_a_run_that_somebody_deleted_is_sent_again(projected: Projected) -> None
     projected.client.delete_run(projected.children()[projected.branch].info.run_id)
     projected.projection().sync()
     assert projected.shown() == before
+
+
+def test_a_plan_that_has_grown_finds_the_runs_that_another_process_made_unheard(projected: Projected) -> None:
+    projected.train_all()
+    projected.projection().sync()
+    before = projected.shown()
+    forget(projected.ledger, projected.uri, STUDY, [run.info.run_id for run in projected.runs()])
+    plan = projected.plan
+    projected.plan = plan.model_copy(update={"sweep": (*plan.sweep, plan.hold_out), "rounds": plan.rounds + 1})
+    projected.projection().sync()
+    assert projected.shown().keys() == before.keys(), "none was made a second time"
 
 
 CHANGES = ("create_experiment", "create_run", "log_batch", "set_terminated", "update_run")
