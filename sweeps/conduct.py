@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import statistics
+import time
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,6 +32,7 @@ from scaling.run_spec import RunSpec
 from sweeps.engine import run_stage
 from sweeps.executors.choose import executor_for
 from sweeps.ledger.ledger import ENDED, PlannedRun, RunRow, Stage
+from sweeps.ledger.registry import witness
 from sweeps.observations import curves, observations
 from sweeps.planning.layout import rounds_of
 from sweeps.planning.plan import Plan, run_spec
@@ -251,6 +253,7 @@ class Conductor(Planner):
         point = plan.hold_out.point
         forecast = predict(fit, params=point.params.total, tokens=point.tokens, flops=point.flops)
         chain = self.ledger.register(self.study.name, forecast, keys)
+        witness(self.workspace.forecasts, self.study.name, forecast, time.time())
         self.progress.say(
             f"registered the forecast {chain[:12]}: loss {forecast.loss.estimate:.4f} "
             f"[{forecast.loss.low:.4f}, {forecast.loss.high:.4f}] at {point.flops:.2e} FLOPs"

@@ -70,6 +70,11 @@ class Workspace:
         return self.root / "logs"
 
     @property
+    def forecasts(self) -> Path:
+        """The witnesses of the forecasts that the ledger holds (``sweeps.ledger.registry``)."""
+        return self.root / "forecasts.jsonl"
+
+    @property
     def trained(self) -> Path:
         """Runs of their own, which no study planned."""
         return self.root / "trained"

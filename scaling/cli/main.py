@@ -20,6 +20,7 @@ from scaling.cli import (
     compare,
     export,
     fit,
+    forecasts,
     gc,
     generate,
     plan,
@@ -60,6 +61,7 @@ app.command("fit")(fit.fit)
 app.command("predict")(predict.predict)
 app.command("allocate")(allocate.allocate)
 app.command("compare")(compare.compare)
+app.command("forecasts")(forecasts.forecasts)
 app.command("recommend")(recommend.recommend)
 app.command("train")(train.train)
 app.command("generate")(generate.generate)

@@ -20,7 +20,7 @@ from mlflow.protos.databricks_pb2 import RESOURCE_ALREADY_EXISTS, ErrorCode
 from scaling.record import content_hash
 from sweeps.ledger.ledger import Ledger, RunRow
 from sweeps.planning.plan import Plan
-from sweeps.tracking.records import STATUS, final_metrics, metrics_of, params_of, system_tags, tags_of
+from sweeps.tracking.records import STATUS, final_metrics, forecast_metrics, metrics_of, params_of, system_tags, tags_of
 from sweeps.tracking.run_facts import facts_of_study
 from sweeps.tracking.sent import Sent, forget, sent_of, unsent_points
 from sweeps.tracking.store import active_runs, open_client
@@ -46,6 +46,8 @@ class MlflowProjection:
         self._uri, self._study, self._plan = tracking_uri, study, plan
         self._experiment = self._experiment_id()
         self._sent: dict[str, Sent] = {}
+        self._forecasts: dict[str, Any] = {}
+        """By the key of each run that was forecast."""
         self._adopted: set[str] = set()
         """Keys whose MLflow runs were made, but perhaps not yet given their parameters."""
         self._find_what_is_there()
@@ -89,7 +91,9 @@ class MlflowProjection:
         facts = [Param(name, str(value)[:500]) for name, value in self._plan.facts().items()]
         if known:
             if "" in self._adopted:
-                self._client.log_batch(known.mlflow_run_id, params=facts)
+                # MLflow changes no parameter: of a plan that has grown since, it keeps what it was told first.
+                told = self._client.get_run(known.mlflow_run_id).data.params
+                self._client.log_batch(known.mlflow_run_id, params=[one for one in facts if one.key not in told])
                 self._remember("", known)
             self._client.update_run(known.mlflow_run_id, status="RUNNING")
             return known.mlflow_run_id
@@ -122,6 +126,7 @@ class MlflowProjection:
             self._sent = {key: Sent(sent.mlflow_run_id) for key, sent in self._sent.items()}
         rows = {row.key: row for row in self._ledger.runs(self._study)}
         facts = facts_of_study(self._ledger, self._study)
+        self._forecasts = {key: row for row in self._ledger.forecasts(self._study) for key in row.run_keys}
         carriers = {row.carrier for row in rows.values()}
         for done, row in enumerate(rows.values()):
             if row.started_at is not None:
@@ -137,7 +142,7 @@ class MlflowProjection:
             return
         sent = sent or self._child(row, rows, carriers)
         if row.key in self._adopted:
-            self._client.log_batch(sent.mlflow_run_id, params=params_of(row))
+            self._describe(sent.mlflow_run_id, row)
             self._adopted.discard(row.key)
         while points := unsent_points(self._ledger, row.key, sent.points_sent, POINTS_PER_BATCH):
             self._client.log_batch(sent.mlflow_run_id, metrics=metrics_of(points))
@@ -168,9 +173,17 @@ class MlflowProjection:
         kind = "branch" if trunk is not None else "trunk" if row.key in carriers else "run"
         tags = tags_of(row, self._study, kind, self._plan.numerics.label)
         tags |= {"mlflow.parentRunId": parent, "scaling.plan": self._plan_hash()}
+        if row.key in self._forecasts:
+            tags["scaling.forecast"] = self._forecasts[row.key].hash
         started = int((row.started_at or time.time()) * 1000)
         run = self._client.create_run(self._experiment, run_name=row.label, tags=tags, start_time=started)
-        self._client.log_batch(run.info.run_id, params=params_of(row))
+        self._describe(run.info.run_id, row)
         sent = Sent(str(run.info.run_id))
         self._remember(row.key, sent)
         return sent
+
+    def _describe(self, mlflow_run_id: str, row: RunRow) -> None:
+        """What is known of a run before its first step."""
+        link = self._forecasts.get(row.key)
+        expected = forecast_metrics(link.forecast, link.registered_at) if link else []
+        self._client.log_batch(mlflow_run_id, params=params_of(row), metrics=expected)

@@ -12,7 +12,7 @@ from scaling import architectures
 from scaling.quantity import format_count
 from sweeps.ledger.ledger import RunRow
 
-__all__ = ["STATUS", "final_metrics", "metrics_of", "params_of", "system_tags", "tags_of"]
+__all__ = ["STATUS", "final_metrics", "forecast_metrics", "metrics_of", "params_of", "system_tags", "tags_of"]
 
 STATUS = {
     "finished": "FINISHED",
@@ -106,6 +106,13 @@ def final_metrics(row: RunRow) -> list[Metric]:
     return [
         Metric(f"final_{name}", float(value), stamp, row.step) for name, value in found.items() if value is not None
     ]
+
+
+def forecast_metrics(forecast: Mapping[str, Any], registered_at: float) -> list[Metric]:
+    """What was said of the run before it began, to stand beside its ``final_loss_nats``."""
+    loss, stamp = forecast["loss"], int(registered_at * 1000)
+    found = {"": loss["estimate"], "_low": loss["low"], "_high": loss["high"]}
+    return [Metric(f"forecast_loss{end}", value, stamp, 0) for end, value in found.items() if value is not None]
 
 
 def system_tags(row: RunRow, facts: Mapping[str, Any] | None) -> list[RunTag]:

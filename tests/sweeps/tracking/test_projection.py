@@ -17,6 +17,7 @@ from sweeps.tracking.run_facts import record_facts
 from sweeps.tracking.sent import forget
 from sweeps.tracking.thread import ProjectionThread
 
+from ..ledger.test_ledger import forecast
 from ..projected import FACTS, RESULT, STUDY, Projected
 
 # MLflow 3.17's own use of SQLAlchemy 2.1, and nothing of ours.
@@ -156,6 +157,21 @@ def test_a_plan_that_has_grown_finds_the_runs_that_another_process_made_unheard(
     projected.plan = plan.model_copy(update={"sweep": (*plan.sweep, plan.hold_out), "rounds": plan.rounds + 1})
     projected.projection().sync()
     assert projected.shown().keys() == before.keys(), "none was made a second time"
+
+
+def test_a_run_that_was_forecast_shows_what_was_said_of_it_before_it_began(projected: Projected) -> None:
+    said = forecast(3.1)
+    link = projected.ledger.register(STUDY, said, [projected.trunk])
+    projected.train_all()
+    projected.projection().sync()
+    children = projected.children()
+    shown = children[projected.trunk].data
+    assert shown.tags["scaling.forecast"] == link
+    bounds = (shown.metrics[f"forecast_loss{end}"] for end in ("_low", "", "_high"))
+    assert list(bounds) == [said.loss.low, said.loss.estimate, said.loss.high]
+    history = projected.client.get_metric_history(children[projected.trunk].info.run_id, "forecast_loss")
+    assert history[0].timestamp < children[projected.trunk].info.start_time
+    assert "scaling.forecast" not in children[projected.branch].data.tags
 
 
 CHANGES = ("create_experiment", "create_run", "log_batch", "set_terminated", "update_run")
