@@ -195,7 +195,7 @@ def allocation(view: StudyView) -> Allocation | None:
     """N* and D* against C by both estimators and the published laws, out to the target; None if both were refused."""
     lowest, highest = view.fit.fitted_range.flops
     flops = np.geomspace(lowest, max(view.target_flops or highest, highest) * 1.5, _LINE_POINTS)
-    lines = [line for line in (_parametric_line(view, flops), _isoflop_line(view.fit, flops)) if line is not None]
+    lines = [line for line in (parametric_line(view, flops), _isoflop_line(view.fit, flops)) if line is not None]
     if not lines:
         return None
     recommendation = view.recommendation
@@ -239,7 +239,7 @@ def theta_of(fit: ParametricFit) -> Floats:
     return np.array([fit.parameters[name].estimate for name in get_loss_law(fit.law).NAMES])
 
 
-def _draws(fit: ParametricFit) -> Floats:
+def draws_of(fit: ParametricFit) -> Floats:
     """(draws, P) in the law's order; (0, P) where the fit was not resampled."""
     order = [list(fit.parameters).index(name) for name in get_loss_law(fit.law).NAMES]
     return np.array(fit.draws, dtype=np.float64).reshape(-1, len(fit.parameters))[:, order]
@@ -269,14 +269,14 @@ def _frontier(view: StudyView, flops: Floats) -> Band | None:
     )
 
 
-def _parametric_line(view: StudyView, flops: Floats) -> AllocationLine | None:
+def parametric_line(view: StudyView, flops: Floats) -> AllocationLine | None:
     parametric = view.fit.parametric
     if parametric.status != "ok":
         return None
     per_token = view.fit.flops_per_param_token
     law = get_loss_law(parametric.law)
     params, tokens = law.optimum(theta_of(parametric), flops, per_token)
-    params_draws, tokens_draws = law.optimum(_draws(parametric), flops, per_token)
+    params_draws, tokens_draws = law.optimum(draws_of(parametric), flops, per_token)
     return AllocationLine(
         "parametric",
         "parametric",

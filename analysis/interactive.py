@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import plotly.graph_objects as go
 
-from analysis.diagnosis_data import Diagnosis
-from analysis.figure_data import allocation, isoflop, loss_against_compute, predicted_actual
 from analysis.figures.gallery import FIGURES
-from analysis.hyperparameter_data import hyperparameters
 from analysis.offline_page import render_plots
 from analysis.plotly_diagnosis import leverage_plot, profile_plot, residual_plots, shifts_plot
 from analysis.plotly_figures import (
@@ -22,6 +20,7 @@ from analysis.plotly_figures import (
     predicted_plot,
 )
 from analysis.plotly_hyperparameters import hyperparameter_plots
+from analysis.plotly_surface import surface_plot
 from analysis.study_view import StudyView
 from trainer.whole_file import write_whole
 
@@ -37,36 +36,35 @@ class Plot:
     figure: go.Figure
 
 
+_DRAWN: Mapping[str, Callable[[Any], Mapping[str, go.Figure]]] = {
+    "loss_against_compute": lambda data: {"loss_against_compute": loss_against_compute_plot(data)},
+    "surface": lambda data: {"surface": surface_plot(data)},
+    "isoflop": lambda data: {"isoflop": isoflop_plot(data)},
+    "allocation": lambda data: {
+        f"allocation_{quantity}": allocation_plot(data, quantity) for quantity in ("params", "tokens")
+    },
+    "predicted_actual": lambda data: {"predicted_actual": predicted_plot(data), "relative_error": errors_plot(data)},
+    "hyperparameters": lambda data: {
+        name: figure for panel in data.panels for name, figure in hyperparameter_plots(panel).items()
+    },
+    "residuals": lambda data: {f"residuals_{name}": figure for name, figure in residual_plots(data).items()},
+    "influence": lambda data: {"leverage": leverage_plot(data), "shifts": shifts_plot(data)},
+    "profiles": lambda data: {
+        f"profile_{one.name}": profile_plot(one, data.intervals.get(one.name)) for one in data.profiles
+    },
+}
+"""Each printed figure's plots by name: one of several panels is several plots, which a phone stacks."""
+
+
 def plots(view: StudyView) -> tuple[Plot, ...]:
-    """Every figure the study can show; those of two panels are two plots, which a phone stacks."""
-    made = [Plot("loss_against_compute", "loss_against_compute", loss_against_compute_plot(loss_against_compute(view)))]
-    lines, allocated, errors = isoflop(view), allocation(view), predicted_actual(view)
-    if lines is not None:
-        made.append(Plot("isoflop", "isoflop", isoflop_plot(lines)))
-    if allocated is not None:
-        made.append(Plot("allocation", "allocation_params", allocation_plot(allocated, "params")))
-        made.append(Plot("allocation", "allocation_tokens", allocation_plot(allocated, "tokens")))
-    if errors is not None:
-        made.append(Plot("predicted_actual", "predicted_actual", predicted_plot(errors)))
-        made.append(Plot("predicted_actual", "relative_error", errors_plot(errors)))
-    tuning = hyperparameters(view)
-    for panel in tuning.panels if tuning is not None else ():
-        made.extend(Plot("hyperparameters", name, figure) for name, figure in hyperparameter_plots(panel).items())
-    if view.diagnosis is not None:
-        made.extend(_diagnosis_plots(view.diagnosis))
-    return tuple(made)
-
-
-def _diagnosis_plots(data: Diagnosis) -> list[Plot]:
-    return [
-        *(Plot("residuals", f"residuals_{name}", figure) for name, figure in residual_plots(data).items()),
-        Plot("influence", "leverage", leverage_plot(data)),
-        Plot("influence", "shifts", shifts_plot(data)),
-        *(
-            Plot("profiles", f"profile_{one.name}", profile_plot(one, data.intervals.get(one.name)))
-            for one in data.profiles
-        ),
-    ]
+    """Every figure the study can show."""
+    shown = [(kind, view.once(kind.data)) for kind in FIGURES]
+    return tuple(
+        Plot(kind.name, name, figure)
+        for kind, data in shown
+        if data is not None
+        for name, figure in _DRAWN[kind.name](data).items()
+    )
 
 
 def plots_json(made: Sequence[Plot]) -> str:

@@ -75,7 +75,8 @@ def marks_trace(
     x: ArrayLike, y: ArrayLike, colour: dict[str, str], symbol: str, size: int = 8, **settings: Any
 ) -> go.Scatter:
     marker = {"symbol": symbol, "size": size, "line": {"width": 0.7, "color": "white"}}
-    return go.Scatter(x=x, y=y, mode="markers", marker=marker, meta=colour, **settings)
+    mode = settings.pop("mode", "markers")
+    return go.Scatter(x=x, y=y, mode=mode, marker=marker, meta=colour, **settings)
 
 
 def add_band(

@@ -26,7 +26,7 @@ from trainer.whole_file import write_whole
 __all__ = ["report_html", "write_report"]
 
 _HEAVY_SVG = 100_000
-_FRONTIER_FIGURES = ("loss_against_compute", "isoflop", "allocation")
+_FRONTIER_FIGURES = ("loss_against_compute", "surface", "isoflop", "allocation")
 _DIAGNOSIS_FIGURES = ("residuals", "influence", "profiles")
 _PARAMS_WORDS = {
     "total": "all parameters",

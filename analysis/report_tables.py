@@ -8,11 +8,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from analysis.exponents_data import published_exponents
 from analysis.hyperparameter_data import TITLES
 from analysis.study_view import StudyView
 from analysis.verdict import loss_interval, percent, range_text
 from scaling.fit import Fit
-from scaling.published import published_optima
 from scaling.quantity import format_count, format_duration, format_flops, format_interval, format_usd
 from scaling.recommendation import Recommendation
 from scaling.record import Interval
@@ -63,7 +63,7 @@ def _table(columns: Sequence[str], rows: Sequence[Sequence[Cell | str]], marked:
 
 
 def exponents(fit: Fit) -> Table:
-    """a and b of N* ~ C^a and D* ~ C^b by each estimator, and by the published laws around the fitted compute."""
+    """a and b of N* ~ C^a and D* ~ C^b by each estimator, and by the published laws."""
     rows: list[list[Cell | str]] = []
     for name, estimator in (("Parametric law (approach 3)", fit.parametric), ("Iso-FLOP (approach 2)", fit.isoflop)):
         if estimator.status == "ok" and estimator.n_exponent is not None and estimator.d_exponent is not None:
@@ -71,10 +71,8 @@ def exponents(fit: Fit) -> Table:
             rows.append([name, *cells, "this study"])
         else:
             rows.append([name, "refused", "refused", estimator.reason or ""])
-    # A published law's exponent is its slope far above the embeddings that Kaplan's count leaves out.
-    for low, high in zip(published_optima(1e20), published_optima(1e22), strict=True):
-        slope = math.log(high.params / low.params) / math.log(100)
-        rows.append([low.name, f"{slope:.3f}", f"{1 - slope:.3f}", low.citation])
+    for law in published_exponents():
+        rows.append([law.name, f"{law.n_exponent:.3f}", f"{1 - law.n_exponent:.3f}", law.citation])
     return _table(("Law", "#N* exponent", "#D* exponent", "Source"), rows)
 
 

@@ -6,9 +6,10 @@ Nothing here opens a file or a database. Whoever holds a study (the command line
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 import pandas as pd
@@ -24,7 +25,9 @@ from scaling.recommendation import Recommendation
 if TYPE_CHECKING:
     from analysis.diagnosis_data import Diagnosis
 
-__all__ = ["CURVE_COLUMNS", "PlanRow", "StudyView", "empty_curves"]
+__all__ = ["CURVE_COLUMNS", "PlanRow", "StudyView", "TrainedRun", "empty_curves"]
+
+T = TypeVar("T")
 
 CURVE_COLUMNS: tuple[str, ...] = ("run_key", "step", "tokens", "flops", "train_loss", "held_out_loss")
 """One row a logged step: ``tokens`` and ``flops`` spent so far, losses in nats a token, NaN where not measured.
@@ -50,6 +53,24 @@ class PlanRow:
     minutes: float | None = None
     """Expected wall-clock minutes on the machine the plan was calibrated on."""
     why: str = ""
+
+
+@dataclass(frozen=True)
+class TrainedRun:
+    """When one run of the study was trained, as its ledger tells; seconds, and since the epoch where they are times."""
+
+    run_key: str
+    label: str
+    stage: str
+    """``probe``, ``tune``, ``sweep`` or ``hold-out``."""
+    state: str
+    started_at: float
+    """The first time, if it was interrupted."""
+    ended_at: float
+    trained_seconds: float | None = None
+    """Spent on it, without interruptions; None if nobody counted."""
+    expected_seconds: float | None = None
+    """By the plan's calibration."""
 
 
 @dataclass(frozen=True)
@@ -81,6 +102,18 @@ class StudyView:
     mlflow_command: str = ""
     notes: tuple[str, ...] = field(default=())
     """Anything else the reader must know: failed runs, what was skipped, limits of this study."""
+    trained: tuple[TrainedRun, ...] = ()
+    """Every run that was started and has ended, of all stages."""
+    expected_stage_seconds: Mapping[str, float] = field(default_factory=dict)
+    """By stage, what the plan expected it to take all workers together."""
+    _kept: dict[Callable[[StudyView], Any], Any] = field(default_factory=dict, init=False, repr=False, compare=False)
+
+    def once(self, figure_data: Callable[[StudyView], T]) -> T:
+        """``figure_data`` of this view, computed the first time it is asked for: figures, page and report draw it."""
+        if figure_data not in self._kept:
+            self._kept[figure_data] = figure_data(self)
+        made: T = self._kept[figure_data]
+        return made
 
     def __post_init__(self) -> None:
         _require_columns("observations", self.observations, COLUMNS)

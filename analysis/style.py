@@ -33,6 +33,7 @@ __all__ = [
     "PAGE_INCHES",
     "PLOTLY_MARKERS",
     "Role",
+    "arm_look",
     "count_label",
     "label_line_ends",
     "log_axis",
@@ -95,6 +96,20 @@ _ROLES = {
 def role(name: str) -> Role:
     """The look of ``parametric``, ``isoflop``, ``hold-out``, ``target`` or ``published``."""
     return _ROLES[name]
+
+
+_ARMS = (
+    _ROLES["parametric"],
+    _ROLES["isoflop"],
+    Role("#00795a", "#4fc3a1", "-", "solid", "^", "triangle-up"),
+    Role("#a83279", "#e78ac3", "-", "solid", "D", "diamond"),
+    Role("#5d6670", "#a5adb6", "-", "solid", "v", "triangle-down"),
+)
+
+
+def arm_look(index: int) -> Role:
+    """The look of one of several studies side by side; of more than five, colours come again."""
+    return _ARMS[index % len(_ARMS)]
 
 
 def ordered_colours(values: ArrayLike, colour_map: str = "viridis", *, dark_page: bool = False) -> list[str]:

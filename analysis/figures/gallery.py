@@ -10,7 +10,7 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
-from analysis import figure_data, hyperparameter_data
+from analysis import figure_data, hyperparameter_data, surface_data
 from analysis.diagnosis_data import Diagnosis
 from analysis.figures import (
     allocation,
@@ -21,12 +21,13 @@ from analysis.figures import (
     predicted_actual,
     profiles,
     residuals,
+    surface,
 )
 from analysis.study_view import StudyView
 from analysis.style import PAGE_INCHES, settings
 from trainer.whole_file import write_whole
 
-__all__ = ["FIGURES", "FigureKind", "draw_all", "figure_bytes", "rendered"]
+__all__ = ["FIGURES", "FigureKind", "draw_all", "figure_bytes", "laid_out", "rendered", "write_figure"]
 
 DPI = 200
 
@@ -55,6 +56,15 @@ FIGURES: tuple[FigureKind, ...] = (
         "before it ran.",
         figure_data.loss_against_compute,
         loss_against_compute.draw,
+    ),
+    FigureKind(
+        "surface",
+        "Loss surface",
+        "The fitted law over parameters and tokens: contours of equal loss, and each run in the colour of the loss it "
+        "reached. Dotted, equal compute. The line is where the law puts each compute, dashed beyond the fitted runs, with "
+        "its {level} interval.",
+        surface_data.surface,
+        surface.draw,
     ),
     FigureKind(
         "isoflop",
@@ -122,14 +132,19 @@ FIGURES: tuple[FigureKind, ...] = (
 def rendered(view: StudyView, width_inches: float = PAGE_INCHES) -> Iterator[tuple[FigureKind, Figure]]:
     """Each figure that the study can show, drawn at this width."""
     for kind in FIGURES:
-        data = kind.data(view)
+        data = view.once(kind.data)
         if data is not None:
-            with settings(width_inches):
-                figure = kind.draw(data, width_inches)
-                # Laid out once, so that PNG and SVG agree and a second drawing repeats the first to the byte.
-                figure.draw_without_rendering()
-                figure.set_layout_engine("none")
-            yield kind, figure
+            yield kind, laid_out(kind.draw, data, width_inches)
+
+
+def laid_out(draw: Callable[[Any, float], Figure], data: Any, width_inches: float = PAGE_INCHES) -> Figure:
+    """``draw``'s figure of ``data``, laid out once: PNG and SVG agree, and a second drawing repeats the first to the
+    byte."""
+    with settings(width_inches):
+        figure = draw(data, width_inches)
+        figure.draw_without_rendering()
+        figure.set_layout_engine("none")
+    return figure
 
 
 def figure_bytes(figure: Figure, file_format: str, width_inches: float = PAGE_INCHES) -> bytes:
@@ -143,10 +158,16 @@ def figure_bytes(figure: Figure, file_format: str, width_inches: float = PAGE_IN
 
 def draw_all(view: StudyView, folder: Path, width_inches: float = PAGE_INCHES) -> list[Path]:
     """PNG and SVG of each figure under ``folder``, each file whole by rename; returns their paths."""
-    paths = []
-    for kind, figure in rendered(view, width_inches):
-        for file_format in ("png", "svg"):
-            path = folder / f"{kind.name}.{file_format}"
-            write_whole(path, figure_bytes(figure, file_format, width_inches))
-            paths.append(path)
+    return [
+        path
+        for kind, figure in rendered(view, width_inches)
+        for path in write_figure(figure, kind.name, folder, width_inches)
+    ]
+
+
+def write_figure(figure: Figure, name: str, folder: Path, width_inches: float = PAGE_INCHES) -> list[Path]:
+    """``name``.png and ``name``.svg under ``folder``."""
+    paths = [folder / f"{name}.{file_format}" for file_format in ("png", "svg")]
+    for path in paths:
+        write_whole(path, figure_bytes(figure, path.suffix[1:], width_inches))
     return paths

@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from analysis.study_view import StudyView
+    from analysis.study_view import StudyView, TrainedRun
     from sweeps.conduct import Conductor, StudyResult
+    from sweeps.ledger.ledger import RunRow
     from sweeps.planning.plan import Plan
     from sweeps.workspace import Workspace
 
@@ -69,6 +70,34 @@ def _view(conductor: Conductor, result: StudyResult, study_file: Path, mlflow_co
         reproduce_command=f"{_program()} run {shlex.quote(str(study_file))}",
         mlflow_command=mlflow_command,
         notes=tuple(f"{run.label} {run.state}: {run.error or 'its loss was not finite'}" for run in result.failed),
+        trained=_trained(conductor, result.plan),
+        expected_stage_seconds={
+            stage: result.plan.stage_seconds(stage) for stage in ("probe", "tune", "sweep", "hold-out")
+        },
+    )
+
+
+def _trained(conductor: Conductor, plan: Plan) -> tuple[TrainedRun, ...]:
+    """When each run was trained, and what the plan's calibration expects of it; a branch is what its trunk left it."""
+    from analysis.study_view import TrainedRun
+
+    def expected(row: RunRow) -> float:
+        whole = plan.calibration.seconds(row.spec.shape, row.spec.tokens, plan.numerics)
+        return whole * row.own_flops / row.flops
+
+    return tuple(
+        TrainedRun(
+            run_key=row.key,
+            label=row.label,
+            stage=row.stage,
+            state=row.state,
+            started_at=row.started_at,
+            ended_at=row.ended_at,
+            trained_seconds=(row.result or {}).get("wall_seconds"),
+            expected_seconds=expected(row),
+        )
+        for row in conductor.ledger.runs(conductor.study.name)
+        if row.started_at is not None and row.ended_at is not None
     )
 
 

@@ -7,18 +7,20 @@ the one check that needs no further run.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from itertools import pairwise
 
 import numpy as np
 
 from scaling.fit import BackTestCut
 from scaling.fits.averaged import fit_averaged
+from scaling.fits.drift import Predictive
 from scaling.fits.identifiability import parametric_refusal
 from scaling.laws.law import FloatArray, LossLaw
 from scaling.table import Table, budget_levels
 
-__all__ = ["back_test", "compute_cuts"]
+__all__ = ["LeftOut", "back_test", "compute_cuts", "left_out"]
 
 _FEWEST_POINTS_BELOW = 10
 _MOST_CUTS = 3
@@ -40,17 +42,40 @@ def compute_cuts(flops: FloatArray) -> list[tuple[np.ndarray, np.ndarray]]:
     return [(position < low, (position >= low) & (position < high)) for low, high in pairwise(edges)]
 
 
-def back_test(
-    table: Table, laws: Sequence[LossLaw], *, irreducible: tuple[float, float] | None, level: float
-) -> tuple[BackTestCut, ...]:
-    """A forecast of each band of runs from those below it, beside the first law's alone.
+@dataclass(frozen=True)
+class LeftOut:
+    """The runs of one band, in the table's order, and what was forecast of each from the runs below it."""
+
+    largest_fitted_flops: float
+    fitted: int
+    flops_n: FloatArray
+    params_n: FloatArray
+    ln_loss_n: FloatArray
+    """As measured."""
+    forecasts: tuple[Predictive, ...]
+    ln_loss_plain_n: FloatArray
+    """By the first law alone."""
+
+    @property
+    def error_n(self) -> FloatArray:
+        """Predicted less actual log loss."""
+        return np.array([one.mean for one in self.forecasts]) - self.ln_loss_n
+
+    def bounds(self, level: float) -> tuple[FloatArray, FloatArray]:
+        """The forecasts' intervals of ln L, (n,) each."""
+        tail = (1 - level) / 2
+        low_n, high_n = (np.array([one.quantile(p) for one in self.forecasts]) for p in (tail, 1 - tail))
+        return low_n, high_n
+
+
+def left_out(table: Table, laws: Sequence[LossLaw], *, irreducible: tuple[float, float] | None) -> Iterator[LeftOut]:
+    """Each band of runs, forecast from those below it.
 
     Cuts with fewer than ten runs below, or whose runs can't identify the law, are left out.
     """
     params, tokens, flops, loss = table.params, table.tokens, table.flops, table.loss
     trunks = table.trunks
     constants = max(len(law.parameters) for law in laws)
-    found = []
     for below, band in compute_cuts(flops):
         if below.sum() < _FEWEST_POINTS_BELOW or not band.any():
             continue
@@ -64,19 +89,33 @@ def back_test(
             irreducible=irreducible,
             trunks=None if trunks is None else trunks[below],
         )
-        actual = np.log(loss[band])
-        plain = np.log(laws[0].predict(model.members[0].plain.theta, params[band], tokens[band])) - actual
-        forecasts = [model.predictive(n, d) for n, d in zip(params[band], tokens[band], strict=True)]
-        low, high = (np.array([one.quantile(p) for one in forecasts]) for p in ((1 - level) / 2, (1 + level) / 2))
-        errors = np.array([one.mean for one in forecasts]) - actual
+        yield LeftOut(
+            largest_fitted_flops=float(flops[below].max()),
+            fitted=int(below.sum()),
+            flops_n=flops[band],
+            params_n=params[band],
+            ln_loss_n=np.log(loss[band]),
+            forecasts=tuple(model.predictive(n, d) for n, d in zip(params[band], tokens[band], strict=True)),
+            ln_loss_plain_n=np.log(laws[0].predict(model.members[0].plain.theta, params[band], tokens[band])),
+        )
+
+
+def back_test(
+    table: Table, laws: Sequence[LossLaw], *, irreducible: tuple[float, float] | None, level: float
+) -> tuple[BackTestCut, ...]:
+    """How forecasts of each band of runs from those below it (``left_out``) did, beside the first law's alone."""
+    found = []
+    for each in left_out(table, laws, irreducible=irreducible):
+        actual, errors = each.ln_loss_n, each.error_n
+        low, high = each.bounds(level)
         found.append(
             BackTestCut(
-                largest_fitted_flops=float(flops[below].max()),
-                fitted=int(below.sum()),
-                predicted=int(band.sum()),
-                extrapolation_orders=math.log10(float(flops[band].max() / flops[below].max())),
+                largest_fitted_flops=each.largest_fitted_flops,
+                fitted=each.fitted,
+                predicted=len(actual),
+                extrapolation_orders=math.log10(float(each.flops_n.max()) / each.largest_fitted_flops),
                 rms_error=_rms(errors),
-                rms_error_plain_law=_rms(plain),
+                rms_error_plain_law=_rms(each.ln_loss_plain_n - actual),
                 mean_error=float(errors.mean()),
                 inside=int(((low <= actual) & (actual <= high)).sum()),
                 median_half_width=float(np.median(high - low) / 2),

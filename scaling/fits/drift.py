@@ -78,13 +78,17 @@ class Predictive:
     def sd(self) -> float:
         return math.sqrt(float(self.weight_K @ (self.variance_K + self.mean_K**2)) - self.mean**2)
 
+    def probability_below(self, ln_loss: float) -> float:
+        """The probability that the run's ln L lies below ``ln_loss``."""
+        return float(self.weight_K @ ndtr((ln_loss - self.mean_K) / np.sqrt(self.variance_K)))
+
     def quantile(self, probability: float) -> float:
         """ln L below which the run's lies with ``probability``, by bisection to a billionth."""
         sd_K = np.sqrt(self.variance_K)
         low, high = float((self.mean_K - 9 * sd_K).min()), float((self.mean_K + 9 * sd_K).max())
         while high - low > 1e-9:
             middle = 0.5 * (low + high)
-            if float(self.weight_K @ ndtr((middle - self.mean_K) / sd_K)) < probability:
+            if self.probability_below(middle) < probability:
                 low = middle
             else:
                 high = middle

@@ -1,0 +1,127 @@
+"""The loss surface in Plotly, from the same data as the printed figure: hovering tells the law's loss anywhere."""
+
+from __future__ import annotations
+
+import numpy as np
+import plotly.graph_objects as go
+from contourpy import contour_generator
+
+from analysis.figures.surface import contour_levels
+from analysis.plotly_traces import (
+    arms,
+    colour_pair,
+    line_trace,
+    log_range,
+    marks_trace,
+    new_plot,
+    role_colour,
+    titled,
+)
+from analysis.style import count_label, log_ticks, loss_label, powers_of_ten
+from analysis.surface_data import Surface
+
+__all__ = ["surface_plot"]
+
+_CONTOUR = colour_pair("#2a788e", "#5ec4b6")
+
+
+def surface_plot(data: Surface) -> go.Figure:
+    """Contours of equal loss over N and D, the runs, lines of equal compute and the way of the optimum."""
+    limits = [(float(axis[0]), float(axis[-1])) for axis in (data.grid_params, data.grid_tokens)]
+    titles = [
+        titled(
+            title, type="log", range=log_range(*ends), tickvals=ticks, ticktext=[count_label(tick) for tick in ticks]
+        )
+        for title, ends in zip(("parameters N", "training tokens D"), limits, strict=True)
+        for ticks in (log_ticks(*ends, most=8),)
+    ]
+    figure = new_plot(*titles)
+    _contours(figure, data)
+    _diagonals(figure, data)
+    _optimum(figure, data)
+    for here, colour, symbol, size, name in (
+        (~data.hold_out, _CONTOUR, "circle", 8, "fitted run"),
+        (data.hold_out, role_colour("hold-out"), "star", 13, "hold-out"),
+    ):
+        if here.any():
+            figure.add_trace(
+                marks_trace(
+                    data.params[here], data.tokens[here], colour, symbol, size, name=name,
+                    customdata=data.loss[here],
+                    hovertemplate="measured %{customdata:.4f} nats<br>%{x:.3s} params, %{y:.3s} tokens<extra>"
+                    + name + "</extra>",
+                )
+            )  # fmt: skip
+    if data.target is not None:
+        params, tokens = data.target.params, data.target.tokens
+        figure.add_trace(
+            marks_trace(
+                [params.estimate], [tokens.estimate], role_colour("target"), "diamond", 11, name="target",
+                error_x=arms(params), error_y=arms(tokens),
+                hovertemplate="target: %{x:.3s} params, %{y:.3s} tokens<extra></extra>",
+            )
+        )  # fmt: skip
+    return figure
+
+
+def _contours(figure: go.Figure, data: Surface) -> None:
+    # Nothing to see, but to hover over: the law's loss anywhere.
+    figure.add_trace(
+        go.Heatmap(
+            x=data.grid_params, y=data.grid_tokens, z=data.grid_loss.astype(np.float32), showscale=False, opacity=0,
+            meta=_CONTOUR, hovertemplate="%{z:.3f} nats by the law<br>%{x:.3s} params, %{y:.3s} tokens<extra></extra>",
+        )
+    )  # fmt: skip
+    lines = contour_generator(np.log(data.grid_params), np.log(data.grid_tokens), data.grid_loss)
+    for index, level in enumerate(contour_levels(data, 12)):
+        for place, piece in enumerate(np.exp(each) for each in lines.lines(float(level))):
+            rightmost = int(np.argmax(piece[:, 0]))
+            figure.add_trace(
+                line_trace(
+                    piece[:, 0].astype(np.float32), piece[:, 1].astype(np.float32), _CONTOUR, mode="lines+text",
+                    line={"width": 1.3}, name="loss by the law (nats)", legendgroup="contour",
+                    text=[loss_label(level) if at == rightmost else "" for at in range(len(piece))],
+                    textposition="top left", showlegend=index == 0 and place == 0, hoverinfo="skip",
+                )
+            )  # fmt: skip
+
+
+def _diagonals(figure: go.Figure, data: Surface) -> None:
+    (least_n, most_n), (least_d, most_d) = (
+        (float(axis[0]), float(axis[-1])) for axis in (data.grid_params, data.grid_tokens)
+    )
+    for index, flops in enumerate(data.diagonals):
+        product = flops / data.flops_per_param_token
+        ends = np.array([max(least_n, product / most_d), min(most_n, product / least_d)])
+        figure.add_trace(
+            line_trace(
+                ends, data.tokens_of(flops, ends), role_colour("published"), mode="lines+text",
+                line={"width": 1, "dash": "dot"}, text=[powers_of_ten(flops), ""], textposition="middle right",
+                name="equal compute (FLOPs)", legendgroup="compute", showlegend=index == 0, hoverinfo="skip",
+            )
+        )  # fmt: skip
+
+
+def _optimum(figure: go.Figure, data: Surface) -> None:
+    if data.optimum is None:
+        return
+    path, colour = data.optimum, role_colour("parametric")
+    known = np.isfinite(path.low) & np.isfinite(path.high)
+    edge = np.concatenate([path.low[known], path.high[known][::-1]])
+    compute = np.concatenate([path.x[known], path.x[known][::-1]])
+    figure.add_trace(
+        line_trace(
+            edge, data.tokens_of(compute, edge), colour | {"fill": "yes"}, fill="toself", line={"width": 0},
+            hoverinfo="skip", showlegend=False,
+        )
+    )  # fmt: skip
+    inside = (path.x >= data.fitted_flops[0]) & (path.x <= data.fitted_flops[1])
+    tokens = data.tokens_of(path.x, path.estimate)
+    for part, dash in ((np.ones_like(inside), "dash"), (inside, "solid")):
+        figure.add_trace(
+            line_trace(
+                path.estimate[part], tokens[part], colour, line={"width": 2, "dash": dash}, name="compute-optimal",
+                legendgroup="optimal", showlegend=dash == "solid", customdata=path.x[part],
+                hovertemplate="N* = %{x:.3s}, D* = %{y:.3s}<br>at %{customdata:.2e} FLOPs<extra></extra>",
+            )
+        )  # fmt: skip
