@@ -1,7 +1,7 @@
 """What the figure of cost shows, once: what a budget buys around the target, and how much the size may differ for it.
 
-Loss in nats a token of the run that is placed as the recommendation places it; GPU-hours and dollars follow from FLOPs by the
-recommendation's accelerator, utilisation and price, which are taken as the same at every budget.
+Loss in nats a token of the run that is placed as the recommendation places it; GPU-hours and dollars follow from FLOPs
+by the recommendation's accelerator, utilisation and price, which are taken as the same at every budget.
 """
 
 from __future__ import annotations

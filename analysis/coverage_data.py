@@ -1,7 +1,7 @@
 """What the figure of the back-test shows, once: the sweep's own largest runs, each forecast from those below it.
 
-The fit keeps how each cut did (``BackTestCut``), not each run: a record that grew by a field would give every fit another
-key, and forecasts name the key of theirs. So the same forecasts are made again here, from the same rows.
+The fit keeps how each cut did (``BackTestCut``), not each run: a record that grew by a field would give every fit
+another key, and forecasts name the key of theirs. So the same forecasts are made again here, from the same rows.
 """
 
 from __future__ import annotations
@@ -60,7 +60,9 @@ def coverage(view: StudyView) -> Coverage | None:
         return None
     ln_actual = np.concatenate([band.ln_loss_n for band in bands])
     bounds = [band.bounds(fit.level) for band in bands]
-    below = np.array([one.probability_below(ln) for band in bands for one, ln in _pairs(band.forecasts, band.ln_loss_n)])
+    below = np.array(
+        [one.probability_below(ln) for band in bands for one, ln in _pairs(band.forecasts, band.ln_loss_n)]
+    )
     nominal = np.linspace(0, 1, 201)
     return Coverage(
         level=fit.level,

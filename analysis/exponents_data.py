@@ -1,5 +1,5 @@
-"""What the figure of exponents shows, once: the resamples of the fit as a cloud, and each estimator's a of N* ∝ C^a beside
-the published laws'.
+"""What the figure of exponents shows, once: the resamples of the fit as a cloud, and each estimator's a of N* ∝ C^a
+beside the published laws'.
 
 A fit keeps its resamples (``Fit.parametric.draws``, ``Fit.isoflop.draws``): nothing is resampled here.
 """

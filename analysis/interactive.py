@@ -11,7 +11,10 @@ import plotly.graph_objects as go
 
 from analysis.figures.gallery import FIGURES
 from analysis.offline_page import render_plots
+from analysis.plotly_cost import cost_plot, sizes_plot
+from analysis.plotly_coverage import left_out_plot, shares_plot
 from analysis.plotly_diagnosis import leverage_plot, profile_plot, residual_plots, shifts_plot
+from analysis.plotly_exponents import cloud_plot, exponents_of_n_plot
 from analysis.plotly_figures import (
     allocation_plot,
     errors_plot,
@@ -20,6 +23,7 @@ from analysis.plotly_figures import (
     predicted_plot,
 )
 from analysis.plotly_hyperparameters import hyperparameter_plots
+from analysis.plotly_makespan import lanes_plot, times_plot
 from analysis.plotly_surface import surface_plot
 from analysis.study_view import StudyView
 from trainer.whole_file import write_whole
@@ -44,6 +48,13 @@ _DRAWN: Mapping[str, Callable[[Any], Mapping[str, go.Figure]]] = {
         f"allocation_{quantity}": allocation_plot(data, quantity) for quantity in ("params", "tokens")
     },
     "predicted_actual": lambda data: {"predicted_actual": predicted_plot(data), "relative_error": errors_plot(data)},
+    "exponents": lambda data: (
+        ({} if data.cloud is None else {"exponents_cloud": cloud_plot(data.cloud, data)})
+        | {"exponents_of_n": exponents_of_n_plot(data)}
+    ),
+    "coverage": lambda data: {"left_out": left_out_plot(data), "coverage": shares_plot(data)},
+    "cost": lambda data: {"cost": cost_plot(data), "flat_sizes": sizes_plot(data)},
+    "makespan": lambda data: {"times": times_plot(data), "lanes": lanes_plot(data)},
     "hyperparameters": lambda data: {
         name: figure for panel in data.panels for name, figure in hyperparameter_plots(panel).items()
     },

@@ -1,8 +1,8 @@
-"""What the figure of time shows, once: the plan's expectation of each run and stage beside what it took, and when each run
-was trained.
+"""What the figure of time shows, once: the plan's expectation of each run and stage beside what it took, and when each
+run was trained.
 
-The ledger forgets who trained a run when it ends; that one worker trains one run at a time tells who could have: each run
-lies in the lane that was free first. Times in which nothing was trained (a stop overnight) are cut short.
+The ledger forgets who trained a run when it ends; that one worker trains one run at a time tells who could have: each
+run lies in the lane that was free first. Times in which nothing was trained (a stop overnight) are cut short.
 """
 
 from __future__ import annotations

@@ -20,7 +20,9 @@ def cost_plot(data: Cost) -> go.Figure:
     """The expected loss against compute; hovering tells GPU-hours and dollars."""
     limits, band, colour = loss_limits(data), data.loss, role_colour("parametric")
     figure = _plot(data, "expected loss (nats per token)", limits, loss_label)
-    low, high = (np.clip(np.nan_to_num(side, nan=end), *limits) for side, end in zip((band.low, band.high), limits, strict=True))
+    low, high = (
+        np.clip(np.nan_to_num(side, nan=end), *limits) for side, end in zip((band.low, band.high), limits, strict=True)
+    )
     _area(figure, band.x, low, high, f"{data.level:.0%} interval")
     figure.add_trace(
         line_trace(

@@ -57,9 +57,7 @@ def left_out_plot(data: Coverage) -> go.Figure:
 def shares_plot(data: Coverage) -> go.Figure:
     """The share of the left-out runs inside, at every level of the interval."""
     axis = {"range": [0, 1.02], "tickformat": ".0%", "nticks": 6}
-    figure = new_plot(
-        titled("nominal level of the interval", **axis), titled("share of left-out runs inside", **axis)
-    )
+    figure = new_plot(titled("nominal level of the interval", **axis), titled("share of left-out runs inside", **axis))
     low, high = data.chance
     figure.add_trace(
         line_trace(

@@ -26,7 +26,7 @@ from trainer.whole_file import write_whole
 __all__ = ["report_html", "write_report"]
 
 _HEAVY_SVG = 100_000
-_FRONTIER_FIGURES = ("loss_against_compute", "surface", "isoflop", "allocation")
+_FRONTIER_FIGURES = ("loss_against_compute", "surface", "isoflop", "allocation", "exponents")
 _DIAGNOSIS_FIGURES = ("residuals", "influence", "profiles")
 _PARAMS_WORDS = {
     "total": "all parameters",
@@ -86,6 +86,9 @@ def report_html(view: StudyView) -> str:
         tiles=_tiles(view),
         figures=[figures[name] for name in _FRONTIER_FIGURES if name in figures],
         predicted=figures.get("predicted_actual"),
+        coverage=figures.get("coverage"),
+        cost=figures.get("cost"),
+        makespan=figures.get("makespan"),
         valleys=figures.get("hyperparameters"),
         hyperparameters=tables.hyperparameters(view),
         rates_basis=view.learning_rates.basis if view.learning_rates else "",

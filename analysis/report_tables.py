@@ -71,8 +71,9 @@ def exponents(fit: Fit) -> Table:
             rows.append([name, *cells, "this study"])
         else:
             rows.append([name, "refused", "refused", estimator.reason or ""])
-    for law in published_exponents():
-        rows.append([law.name, f"{law.n_exponent:.3f}", f"{1 - law.n_exponent:.3f}", law.citation])
+    rows += [
+        [law.name, f"{law.n_exponent:.3f}", f"{1 - law.n_exponent:.3f}", law.citation] for law in published_exponents()
+    ]
     return _table(("Law", "#N* exponent", "#D* exponent", "Source"), rows)
 
 

@@ -1,4 +1,4 @@
-"""What the figure of the loss surface shows, once: the fitted law over N and D, the runs on it, and the way of its optimum.
+"""What the figure of the loss surface shows, once: the fitted law over N and D, the runs on it, and its optimum's way.
 
 N parameters, D training tokens, C = c·N·D training FLOPs with the fit's own c, L held-out loss in nats a token.
 """

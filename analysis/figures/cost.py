@@ -1,4 +1,4 @@
-"""What a budget buys: the expected loss against FLOPs, GPU-hours and dollars, and how far from the best size one may go."""
+"""What a budget buys: the expected loss against FLOPs, GPU-hours and dollars, and the sizes that lose little."""
 
 from __future__ import annotations
 

@@ -44,7 +44,9 @@ def draw(data: Coverage, width_inches: float) -> Figure:
     """Two panels: errors with intervals, and the share of runs inside at every nominal level."""
     narrow = width_inches < 5
     figure = new_figure(width_inches, width_inches * (1.6 if narrow else 0.47))
-    left, right = figure.subplots(2, 1, height_ratios=(1, 1.1)) if narrow else figure.subplots(1, 2, width_ratios=(1.3, 1))
+    left, right = (
+        figure.subplots(2, 1, height_ratios=(1, 1.1)) if narrow else figure.subplots(1, 2, width_ratios=(1.3, 1))
+    )
     _errors(left, data)
     _shares(right, data)
     return figure

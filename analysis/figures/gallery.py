@@ -10,14 +10,26 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
-from analysis import figure_data, hyperparameter_data, surface_data
+from analysis import (
+    cost_data,
+    coverage_data,
+    exponents_data,
+    figure_data,
+    hyperparameter_data,
+    makespan_data,
+    surface_data,
+)
 from analysis.diagnosis_data import Diagnosis
 from analysis.figures import (
     allocation,
+    cost,
+    coverage,
+    exponents,
     hyperparameters,
     influence,
     isoflop,
     loss_against_compute,
+    makespan,
     predicted_actual,
     profiles,
     residuals,
@@ -51,8 +63,8 @@ FIGURES: tuple[FigureKind, ...] = (
     FigureKind(
         "loss_against_compute",
         "Loss against compute",
-        "Held-out loss of every run as it trained. The line is the least loss the fit expects at each compute, "
-        "dashed beyond the fitted runs, with its {level} interval; the star is the hold-out, the bar the forecast made "
+        "Held-out loss of every run as it trained. The line is the least loss the fit expects at each compute, dashed "
+        "beyond the fitted runs, with its {level} interval; the star is the hold-out, the bar the forecast made "
         "before it ran.",
         figure_data.loss_against_compute,
         loss_against_compute.draw,
@@ -61,8 +73,8 @@ FIGURES: tuple[FigureKind, ...] = (
         "surface",
         "Loss surface",
         "The fitted law over parameters and tokens: contours of equal loss, and each run in the colour of the loss it "
-        "reached. Dotted, equal compute. The line is where the law puts each compute, dashed beyond the fitted runs, with "
-        "its {level} interval.",
+        "reached. Dotted, equal compute. The line is where the law puts each compute, dashed beyond the fitted runs, "
+        "with its {level} interval.",
         surface_data.surface,
         surface.draw,
     ),
@@ -78,26 +90,56 @@ FIGURES: tuple[FigureKind, ...] = (
     FigureKind(
         "allocation",
         "Optimal parameters and tokens",
-        "N* and D* by both estimators with {level} bands, solid where runs were fitted (shaded) and dashed beyond, out "
-        "to the target. In grey, laws published for other data, tokenizers and architectures.",
+        "N* and D* by both estimators with {level} bands, solid where runs were fitted (shaded) and dashed beyond, "
+        "out to the target. In grey, laws published for other data, tokenizers and architectures.",
         figure_data.allocation,
         allocation.draw,
     ),
     FigureKind(
+        "exponents",
+        "Exponents",
+        "Left, the law's two exponents in the resamples of the fit: outlined, where the densest {level} of them lie; "
+        "a cross, the estimate; dotted, lines of one exponent of N*. Right, the exponent of N* by each estimator with "
+        "the density of its resamples and its {level} interval. Diamonds are published laws.",
+        exponents_data.exponents,
+        exponents.draw,
+    ),
+    FigureKind(
         "predicted_actual",
         "Predicted against actual",
-        "The parametric law's loss beside each run's, and its relative error against compute; colours and markers rise "
-        "with N. The star is the hold-out, whose bar is the {level} interval registered before it ran.",
+        "The parametric law's loss beside each run's, and its relative error against compute; colours and markers "
+        "rise with N. The star is the hold-out, whose bar is the {level} interval registered before it ran.",
         figure_data.predicted_actual,
         predicted_actual.draw,
     ),
     FigureKind(
+        "coverage",
+        "Back-test of the intervals",
+        "Left, the study's own largest runs, each forecast from the runs below it alone: its error and {level} "
+        "interval against how far beyond them it lay, crosses where the interval missed; the star is the hold-out's "
+        "registered forecast. Right, the share of these runs inside at every level of the interval: on the line the "
+        "intervals are as wide as they say, above it wider; shaded, what chance does to as many runs in nine cases of "
+        "ten.",
+        coverage_data.coverage,
+        coverage.draw,
+    ),
+    FigureKind(
+        "cost",
+        "Cost against loss",
+        "Left, the loss expected of a compute-optimal run with its {level} interval, and what a tenth, half, twice "
+        "and ten times the recommended budget (diamond) change in nats. Right, the best size and those that lose "
+        "little: where the ground is flat, a smaller model is as good and cheaper to serve. Dollars and GPU-hours as "
+        "in the recommendation.",
+        cost_data.cost,
+        cost.draw,
+    ),
+    FigureKind(
         "hyperparameters",
         "Hyperparameters",
-        "Left, the loss of each trial above the bottom of its size's valley; hollow marks at the upper edge lie higher "
-        "still, crosses were pruned or diverged. Where several hyperparameters were tuned, the others are taken at "
-        "their best. Right, the bottoms (hollow: outside what was tried) and the law through them with its 90% "
-        "interval, dashed beyond the trials.",
+        "Left, the loss of each trial above the bottom of its size's valley; hollow marks at the upper edge lie "
+        "higher still, crosses were pruned or diverged. Where several hyperparameters were tuned, the others are "
+        "taken at their best. Right, the bottoms (hollow: outside what was tried) and the law through them with its "
+        "90% interval, dashed beyond the trials.",
         hyperparameter_data.hyperparameters,
         hyperparameters.draw,
     ),
@@ -125,6 +167,15 @@ FIGURES: tuple[FigureKind, ...] = (
         "interval ends. A flat side is one that the runs do not bound.",
         _diagnosis,
         profiles.draw,
+    ),
+    FigureKind(
+        "makespan",
+        "Expected and real time",
+        "Left, the time in training of each run, and the wall clock of each whole stage (hollow), against what the "
+        "plan's calibration expected. Right, who trained what when: a lane a worker, hollow bars ended without a "
+        "loss. Lanes are told by times: a run lies where a worker was free.",
+        makespan_data.makespan,
+        makespan.draw,
     ),
 )
 

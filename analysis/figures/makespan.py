@@ -8,14 +8,24 @@ from matplotlib.collections import PatchCollection
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
-from matplotlib.ticker import FixedLocator, MaxNLocator
+from matplotlib.ticker import FixedFormatter, FixedLocator, MaxNLocator, NullLocator
+from numpy.typing import NDArray
 
 from analysis.makespan_data import Makespan, unit_of
 from analysis.style import INK, MUTED, Role, arm_look, log_axis, new_figure, role
 
-__all__ = ["draw", "limits", "seconds_label", "stage_look"]
+__all__ = ["draw", "limits", "seconds_label", "stage_look", "time_ticks"]
 
 _MOST_LANES_NAMED = 16
+_NAMED = 0.12
+"""A stage of this share of the time has room for its name."""
+_UNITS = ((86_400.0, "d"), (3600.0, "h"), (60.0, "min"))
+_TICKS = (
+    (1.0, 3.0, 10.0, 30.0, 60.0, 180.0, 600.0, 1800.0, 3600.0, 4 * 3600.0, 12 * 3600.0, 86_400.0, 3 * 86_400.0),
+    (1.0, 10.0, 60.0, 600.0, 3600.0, 10 * 3600.0, 86_400.0),
+    (1.0, 60.0, 3600.0, 86_400.0),
+)
+"""Round times, ever fewer."""
 
 
 def stage_look(stage: str) -> Role:
@@ -25,9 +35,20 @@ def stage_look(stage: str) -> Role:
 
 
 def seconds_label(value: float) -> str:
-    """0.5 s, 20 s, 5 min, 3 h."""
-    size, name = unit_of(value / 0.3) if value >= 60 else (1.0, "s")
+    """0.5 s, 20 s, 5 min, 3 h, 2 d."""
+    size, name = next((pair for pair in _UNITS if value >= pair[0]), (1.0, "s"))
     return f"{value / size:.3g} {name}"
+
+
+def time_ticks(low: float, high: float, most: int = 5) -> NDArray[np.float64]:
+    """At most ``most`` round times inside [low, high]; powers of ten of a second below a second and beyond a month."""
+    ends = [10.0**power for power in range(-6, 0)], [86_400 * 10.0**power for power in range(1, 5)]
+    for between in _TICKS:
+        ticks = np.array([*ends[0], *between, *ends[1]])
+        ticks = ticks[(ticks >= low) & (ticks <= high)]
+        if len(ticks) <= most:
+            break
+    return ticks if len(ticks) > 1 else np.array([low, high])
 
 
 def limits(data: Makespan) -> tuple[float, float]:
@@ -51,8 +72,12 @@ def draw(data: Makespan, width_inches: float) -> Figure:
 
 def _times(axes: Axes, data: Makespan) -> None:
     low, high = limits(data)
-    log_axis(axes.xaxis, low, high, seconds_label, most=5)
-    log_axis(axes.yaxis, low, high, seconds_label, most=5)
+    ticks = time_ticks(low, high)
+    for axis in (axes.xaxis, axes.yaxis):
+        log_axis(axis, low, high, seconds_label)
+        axis.set_major_locator(FixedLocator(list(ticks)))
+        axis.set_major_formatter(FixedFormatter([seconds_label(tick) for tick in ticks]))
+        axis.set_minor_locator(NullLocator())
     axes.plot([low, high], [low, high], color=MUTED, linewidth=0.8, zorder=1)
     for factor in (0.5, 2.0):
         axes.plot([low, high], [low * factor, high * factor], color=MUTED, linestyle=":", linewidth=0.8, zorder=1)
@@ -77,7 +102,14 @@ def _times(axes: Axes, data: Makespan) -> None:
     axes.legend(handles=entries, loc="upper left", labelcolor=MUTED, borderaxespad=0.2, labelspacing=0.3)
     for text, place in (("2×", (high / 2, high)), ("½×", (high, high / 2))):
         axes.annotate(
-            text, place, xytext=(-4, -2), textcoords="offset points", fontsize="small", color=MUTED, ha="right", va="top"
+            text,
+            place,
+            xytext=(-9, -3),
+            textcoords="offset points",
+            fontsize="small",
+            color=MUTED,
+            ha="right",
+            va="top",
         )
     axes.set_xlabel("expected by the plan")
     axes.set_ylabel("real wall-clock time")
@@ -99,10 +131,11 @@ def _lanes(axes: Axes, data: Makespan) -> None:
                     alpha=0.85, zorder=3,
                 )
             )  # fmt: skip
-        axes.annotate(
-            stage.name, (stage.start / size, data.lanes), xytext=(0, 2), textcoords="offset points", color=look.colour,
-            fontsize="small", ha="left", va="bottom", rotation=30, rotation_mode="anchor", annotation_clip=False,
-        )  # fmt: skip
+        if stage.real > _NAMED * data.end:
+            axes.annotate(
+                stage.name, ((stage.start + stage.real / 2) / size, data.lanes), xytext=(0, 2), color=look.colour,
+                textcoords="offset points", ha="center", va="bottom", annotation_clip=False,
+            )  # fmt: skip
     for place in data.breaks:
         axes.axvline(place / size, color=MUTED, linestyle=":", linewidth=0.9, zorder=4)
     axes.set_xlim(0, 1.02 * data.end / size)

@@ -50,7 +50,7 @@ def draw(data: Surface, width_inches: float) -> Figure:
     levels = contour_levels(data, 9 if narrow else 12)
     shades = LinearSegmentedColormap.from_list("losses", ordered_colours(np.geomspace(1, 10, 32)))
     norm = LogNorm(float(levels[0]), float(max(levels[-1], levels[0] * 1.01)))
-    drawn = axes.contour(
+    axes.contour(
         data.grid_params, data.grid_tokens, data.grid_loss, levels=levels, cmap=shades, norm=norm, linewidths=0.9,
         zorder=2,
     )  # fmt: skip
@@ -165,7 +165,9 @@ def _key(figure: Figure, data: Surface, narrow: bool) -> None:
     entries.append(Line2D([], [], color=MUTED, linestyle=":", linewidth=0.8, label="equal compute (FLOPs)"))
     if data.target is not None:
         entries.append(Line2D([], [], color=INK, marker="D", linestyle="", label=_target_label(data.target.params)))
-    figure.legend(handles=entries, loc="outside upper left", labelcolor=MUTED, ncols=2 if narrow else 3, borderaxespad=0.1)
+    figure.legend(
+        handles=entries, loc="outside upper left", labelcolor=MUTED, ncols=2 if narrow else 3, borderaxespad=0.1
+    )
 
 
 def _target_label(params: Interval) -> str:

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from analysis.study_view import CURVE_COLUMNS, PlanRow, StudyView
+from analysis.study_view import CURVE_COLUMNS, PlanRow, StudyView, TrainedRun
 from scaling.fit import Fit
 from scaling.fits.together import fit_table
 from scaling.forecast import Forecast, Outcome
@@ -121,6 +121,29 @@ def probed() -> LearningRateLaw:
     return law_from_probe(valleys)
 
 
+RATE = 2e10
+"""FLOP/s of one worker of the made-up machine, which its plan expected to be a quarter faster."""
+NIGHT = 30_000.0
+
+
+def trained(observations: pd.DataFrame, workers: int = 2) -> tuple[tuple[TrainedRun, ...], dict[str, float]]:
+    """The sweep, longest run first on whichever worker is free, and after a night the hold-out; with the seconds that
+    the plan expected of each stage."""
+    now, runs, expected = 1.7e9, [], {}
+    for stage, role in (("sweep", "fit"), ("hold-out", "hold-out")):
+        free = [now] * workers
+        rows = observations[observations["role"] == role].sort_values("flops_6nd", ascending=False, kind="stable")
+        for key, label, flops in zip(rows["run_key"], rows["label"], rows["flops_6nd"], strict=True):
+            worker = free.index(min(free))
+            start, free[worker] = free[worker], free[worker] + flops / RATE
+            runs.append(
+                TrainedRun(key, label, stage, "finished", start, free[worker], flops / RATE, flops / RATE / 1.25)
+            )
+        expected[stage] = (max(free) - now) / 1.25
+        now = max(free) + NIGHT
+    return tuple(runs), expected
+
+
 @pytest.fixture(scope="session")
 def simulated() -> Simulated:
     return simulate()
@@ -154,6 +177,7 @@ def make_view(
     """The whole study; keyword arguments replace fields."""
 
     def build(**changes: object) -> StudyView:
+        runs, expected = trained(simulated.observations)
         fields: dict[str, object] = {
             "name": "simulated",
             "question": "Where should 64 H100s spend 7 days?",
@@ -164,6 +188,8 @@ def make_view(
             "outcome": outcome,
             "recommendation": recommendation,
             "learning_rates": probed(),
+            "trained": runs,
+            "expected_stage_seconds": expected,
             "plan": (
                 PlanRow("budget 1", 5, (28e3, 105e3), (1.3e5, 4.7e5), 4e11, 0.3, "iso-FLOP line"),
                 PlanRow("hold-out", 2, (430e3, 430e3), (1.9e6, 1.9e6), 1e13, 2.0, "forecast first, trained after"),

@@ -71,11 +71,11 @@ def test_png_and_svg_of_each_figure_are_written_and_repeat_to_the_byte(view: Stu
 
 
 def test_figures_of_refused_estimators_are_left_out(view: StudyView) -> None:
-    law_free = {"loss_against_compute", "hyperparameters"}
+    law_free = {"loss_against_compute", "hyperparameters", "makespan"}
     neither = dataclasses.replace(view, fit=refused(view.fit, "parametric", "isoflop"))
     assert {kind.name for kind, _ in rendered(neither)} == law_free
     lines_only = dataclasses.replace(view, fit=refused(view.fit, "parametric"))
-    assert {kind.name for kind, _ in rendered(lines_only)} == law_free | {"isoflop", "allocation"}
+    assert {kind.name for kind, _ in rendered(lines_only)} == law_free | {"isoflop", "allocation", "exponents"}
 
 
 def test_a_rejected_minimum_is_marked_and_named(view: StudyView) -> None:
