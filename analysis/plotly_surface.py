@@ -74,7 +74,7 @@ def _contours(figure: go.Figure, data: Surface) -> None:
     )  # fmt: skip
     lines = contour_generator(np.log(data.grid_params), np.log(data.grid_tokens), data.grid_loss)
     for index, level in enumerate(contour_levels(data, 12)):
-        for place, piece in enumerate(np.exp(each) for each in lines.lines(float(level))):
+        for place, piece in enumerate(np.exp(np.asarray(each, np.float64)) for each in lines.lines(float(level))):
             rightmost = int(np.argmax(piece[:, 0]))
             figure.add_trace(
                 line_trace(

@@ -59,7 +59,9 @@ def _money(axes: Axes, data: Cost, span: tuple[float, float]) -> None:
         return
     by_usd = hardware.usd_per_flop > 0
     rate = hardware.usd_per_flop if by_usd else hardware.gpu_hours_per_flop
-    above = axes.secondary_xaxis("top", functions=(lambda flops: flops * rate, lambda unit: unit / rate))
+    above = axes.secondary_xaxis(
+        "top", functions=(lambda c: np.asarray(c) * rate, lambda unit: np.asarray(unit) / rate)
+    )
     ticks = log_ticks(span[0] * rate, span[1] * rate, most=3)
     hours = [tick / rate * hardware.gpu_hours_per_flop for tick in ticks]
     above.xaxis.set_major_locator(FixedLocator(list(ticks)))

@@ -71,13 +71,13 @@ def _errors(axes: Axes, data: Coverage) -> None:
         )  # fmt: skip
     if data.registered:
         look = role("hold-out")
-        at, error, low, high = data.registered
-        axes.plot([at, at], [100 * low, 100 * high], color=look.colour, linewidth=1.2, zorder=6)
+        beyond, error, low, high = data.registered
+        axes.plot([beyond, beyond], [100 * low, 100 * high], color=look.colour, linewidth=1.2, zorder=6)
         axes.plot(
-            [at], [100 * error], linestyle="", marker=look.marker, color=look.colour, markersize=9,
+            [beyond], [100 * error], linestyle="", marker=look.marker, color=look.colour, markersize=9,
             markeredgecolor="white", markeredgewidth=0.5, zorder=7,
         )  # fmt: skip
-        label_line_ends(axes, [(at, 100 * error, "hold-out", look.colour)])
+        label_line_ends(axes, [(beyond, 100 * error, "hold-out", look.colour)])
     axes.set_xlabel("compute over the largest run that the forecast had seen")
     axes.set_ylabel(f"predicted / actual − 1, {data.level:.0%} interval")
 

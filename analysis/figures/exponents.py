@@ -101,9 +101,9 @@ def _cloud(axes: Axes, cloud: Cloud, data: Exponents) -> None:
         ends.append((float(alpha[1]), float(beta[1]), f"a = {a:g}", MUTED))
     right = [end for end in ends if end[0] > cloud.limits[0][1] * 0.999]
     label_line_ends(axes, right)
-    for alpha, beta, text, colour in (end for end in ends if end not in right):
+    for x, y, text, colour in (end for end in ends if end not in right):
         axes.annotate(
-            text, (alpha, beta), xytext=(0, 2), textcoords="offset points", color=colour, fontsize="small", ha="center",
+            text, (x, y), xytext=(0, 2), textcoords="offset points", color=colour, fontsize="small", ha="center",
             va="bottom", annotation_clip=False,
         )  # fmt: skip
 

@@ -73,7 +73,7 @@ def _diagonals(axes: Axes, data: Surface) -> None:
     figure.draw_without_rendering()  # type: ignore[union-attr]
     for flops in data.diagonals:
         axes.plot(ends, data.tokens_of(flops, ends), color=MUTED, linestyle=":", linewidth=0.8, zorder=1)
-        across = np.geomspace(*ends, 200)
+        across = np.geomspace(ends[0], ends[1], 200)
         down = data.tokens_of(flops, across)
         seen = np.flatnonzero((down <= data.grid_tokens[-1]) & (down >= data.grid_tokens[0]))
         if seen.size < 30:
