@@ -74,7 +74,7 @@ def test_rows_of_a_study_count_those_to_be_fitted(view: StudyView, make_view: Ca
 def test_a_refused_law_has_nothing_to_diagnose(view: StudyView, make_view: Callable[..., StudyView]) -> None:
     neither = make_view(fit=refused(view.fit, "parametric", "isoflop"))
     assert neither.diagnosis is None
-    assert {plot.kind for plot in plots(neither)} == {"loss_against_compute", "hyperparameters"}
+    assert {plot.kind for plot in plots(neither)} == {"loss_against_compute", "hyperparameters", "makespan"}
 
 
 def test_the_trend_is_the_median_of_each_level_or_of_equal_groups() -> None:
@@ -92,7 +92,8 @@ def test_the_trend_is_the_median_of_each_level_or_of_equal_groups() -> None:
 def test_a_bare_table_is_drawn_with_any_law(table: Table, law: str) -> None:
     view = view_of_table(table, fit_table(table, law=law, bootstrap=20), "mine")
     drawn = {kind.name: figure for kind, figure in rendered(view, COLUMN_INCHES)}
-    assert set(drawn) == {kind.name for kind in FIGURES} - {"hyperparameters"}, "of runs alone nothing is known of them"
+    of_studies = {"hyperparameters", "makespan"}
+    assert set(drawn) == {kind.name for kind in FIGURES} - of_studies
     for name, figure in drawn.items():
         assert clipped(figure) == [], name
     assert {plot.kind for plot in plots(view)} == set(drawn)
