@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Literal
 
@@ -13,7 +12,7 @@ from scaling.architectures import training_flops
 from scaling.record import Record, content_hash
 from scaling.run_spec import RunSpec
 from trainer.loop.calibrate import Progress, calibrate
-from trainer.loop.memory import micro_batch_that_fits
+from trainer.loop.memory import device_memory, micro_batch_that_fits
 from trainer.loop.numerics import Numerics, Parallel, Precision
 
 __all__ = ["NumericsWish"]
@@ -68,7 +67,7 @@ class NumericsWish(Record):
             ranks=self.ranks,
         )
         plain.check_available()
-        fitting = micro_batch_that_fits(spec, plain, _memory(device))
+        fitting = micro_batch_that_fits(spec, plain, device_memory(device))
         if fitting < spec.sequences_per_step // self.ranks:
             asked.setdefault("micro_batch_sequences", fitting)
         if (self.threads or 1) > 1 or self.compiled or device != "cpu":
@@ -90,14 +89,6 @@ class NumericsWish(Record):
         numerics = measured.choose(seconds, self.precision).model_copy(update=asked)
         peak = measured.peak_flops_per_second(numerics) if device == "cpu" else None
         return numerics, None if peak is None else peak * self.ranks
-
-
-def _memory(device: Literal["cpu", "cuda"]) -> int:
-    """Bytes: a GPU's free ones; otherwise all of the machine's, so that what else runs there decides nothing, shared by
-    the ranks on it."""
-    if device == "cuda":
-        return int(torch.cuda.mem_get_info()[0])
-    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
 
 
 def _here(numerics: Numerics) -> bool:

@@ -5,7 +5,7 @@ by itself, so that its covariance is (JᵀJ)⁻¹ Jᵀ Ψ J (JᵀJ)⁻¹ with Ψ
 branches share is in it. The law with its drift is fitted under the drift's own prior (``scaling.fits.drift``), whose
 τ_C and τ_R are spread as that prior says; runs tell little of them.
 
-Shapes: n runs, S truths, K scenarios, P constants, M coefficients, Q = 2 answers (ln L, ln N*).
+Shapes: n runs, T trunks, S truths, K scenarios, P constants, M coefficients, Q = 2 answers (ln L, ln N*).
 """
 
 from __future__ import annotations
@@ -85,8 +85,8 @@ def expected_interval(
         knots=24,
     )
     truths = len(prior.draws)
-    law_SQ = _law_alone(study, truths, trunk_n, huber_delta, level)
-    variance_KQ = _with_drift(study, truths, trunk_n, drift.trunk_share)
+    law_SQ = _law_alone(study, trunk_n, huber_delta, level)
+    variance_KQ = _with_drift(study, trunk_n, drift.trunk_share)
     variance_KQ[:, 0] += noise**2
     mixture_T = np.array(list(weights.values())) / sum(weights.values())
     tail = 1 - (1 - level) / 2
@@ -118,40 +118,53 @@ def _factor(half_width: float) -> float:
     return math.exp(min(half_width, 50.0))
 
 
-def _law_alone(study: LinearStudy, truths: int, trunk_n: IntArray, delta: float, level: float) -> FloatArray:
+def _law_alone(study: LinearStudy, trunk_n: IntArray, delta: float, level: float) -> FloatArray:
     """Half-widths of both answers under each truth, (S, Q)."""
-    jacobian_SnP = study.gradient_KCM[:truths, :, : study.constants]
+    truths = len(study.gradient_SCM)
+    jacobian_SnP = study.gradient_SCM[:, :, : study.constants]
     target_SQP = study.target_KQM[:truths, :, : study.constants]
-    slopes_nn, slope = _slopes(study.run_noise, delta, trunk_n)
+    square, shared, slope = _slopes(study.run_noise, delta)
     # What the box of the search allows; of constants that the runs identify it says nothing.
     box_SP = 0.25 / study.prior_KM[:truths, : study.constants] * study.run_noise**2
     normal_SPP = np.swapaxes(jacobian_SnP, 1, 2) @ jacobian_SnP + box_SP[:, None, :] * np.eye(study.constants)
-    lever_SQn = np.linalg.solve(normal_SPP, np.swapaxes(target_SQP, 1, 2)).swapaxes(1, 2) @ np.swapaxes(
-        jacobian_SnP, 1, 2
-    )
-    variance_SQ = np.einsum("sqi,ij,sqj->sq", lever_SQn, slopes_nn, lever_SQn, optimize=True) / slope**2
+    lever_SPQ = np.linalg.solve(normal_SPP, np.swapaxes(target_SQP, 1, 2))
+    lever_SnQ = jacobian_SnP @ lever_SPQ
+    of_trunks_STQ = _sums(lever_SnQ, trunk_n)
+    variance_SQ = (square - shared) * (lever_SnQ**2).sum(axis=1) + shared * (of_trunks_STQ**2).sum(axis=1)
     spare = max(1, len(trunk_n) - study.constants)
-    return np.asarray(np.sqrt(variance_SQ) * stats.t.ppf(0.5 + level / 2, spare))
+    return np.asarray(np.sqrt(variance_SQ) / slope * stats.t.ppf(0.5 + level / 2, spare))
 
 
-def _slopes(noise: float, delta: float, trunk_n: IntArray) -> tuple[FloatArray, float]:
-    """Covariance (n, n) of the slopes of the runs' Huber terms, and their mean change with the residual."""
+def _sums(values_SnX: FloatArray, trunk_n: IntArray) -> FloatArray:
+    """Of each trunk's runs, (S, T, X); a run alone is a trunk of one."""
+    order = np.argsort(trunk_n, kind="stable")
+    starts = np.unique(trunk_n[order], return_index=True)[1]
+    return np.add.reduceat(values_SnX[:, order], starts, axis=1)
+
+
+def _slopes(noise: float, delta: float) -> tuple[float, float, float]:
+    """Of the slopes of the runs' Huber terms, the variance and the covariance of two branches of a trunk; and their
+    mean change with the residual."""
     square, slope = psi_moments(noise, delta)
     node, weight = np.polynomial.hermite_e.hermegauss(_NODES)
     weight = weight / weight.sum()
     other = SHARED_VARIANCE * node[:, None] + math.sqrt(1 - SHARED_VARIANCE**2) * node[None, :]
     mine = np.clip(noise * node, -delta, delta)
     shared = float((weight * mine) @ (np.clip(noise * other, -delta, delta) @ weight))
-    return np.where(np.eye(len(trunk_n), dtype=bool), square, np.where(trunk_n[:, None] == trunk_n, shared, 0.0)), slope
+    return square, shared, slope
 
 
-def _with_drift(study: LinearStudy, truths: int, trunk_n: IntArray, share: float) -> FloatArray:
-    """Variances (K, Q) of both answers under every truth and drift."""
-    correlation_nn = np.where(trunk_n[:, None] == trunk_n, share, 0.0)
-    np.fill_diagonal(correlation_nn, 1.0)
-    turn_nn = np.linalg.inv(np.linalg.cholesky(correlation_nn))
-    scaled_KnM = turn_nn @ (study.gradient_KCM[truths:] / np.sqrt(study.noise_KC[truths:])[..., None])
-    normal_KMM = np.swapaxes(scaled_KnM, 1, 2) @ scaled_KnM
+def _with_drift(study: LinearStudy, trunk_n: IntArray, share: float) -> FloatArray:
+    """Variances (K, Q) of both answers under every truth and drift; the runs' noise is the same under every drift."""
+    truths = len(study.gradient_SCM)
+    scaled_SnM = study.gradient_SCM / np.sqrt(study.noise_KC[truths : 2 * truths])[..., None]
+    # Branches correlate by ``share``: the inverse of such a block takes a part of the trunk's sum away (Woodbury).
+    sums_STM = _sums(scaled_SnM, trunk_n)
+    runs_T = np.bincount(trunk_n)[np.unique(trunk_n)]
+    apart_T = share / (1 + (runs_T - 1) * share)
+    within_SMM = np.swapaxes(scaled_SnM, 1, 2) @ scaled_SnM
+    between_SMM = np.swapaxes(sums_STM * apart_T[:, None], 1, 2) @ sums_STM
+    normal_KMM = np.tile((within_SMM - between_SMM) / (1 - share), (len(study.prior_KM) // truths - 1, 1, 1))
     diagonal = np.arange(normal_KMM.shape[1])
     normal_KMM[:, diagonal, diagonal] += 1 / study.prior_KM[truths:]
     target_KMQ = np.swapaxes(study.target_KQM[truths:], 1, 2)

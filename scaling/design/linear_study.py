@@ -6,8 +6,8 @@ hinges of its drift (``scaling.fits.drift``), which stand for what the law misse
 stands and with a drift: a design for the law alone would spend little near the target, and be fooled by a truth
 outside the law.
 
-Shapes: K scenarios (truths, each with and without drift), C runs, M coefficients (constants, then hinges), Q = 2
-answers at the target: ln L of the optimal run, and ln N*.
+Shapes: S truths, K scenarios (truths, each with and without drift), C runs, M coefficients (constants, then hinges),
+Q = 2 answers at the target: ln L of the optimal run, and ln N*.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -33,9 +34,10 @@ _SLOPE_OVER = 0.1
 
 @dataclass(frozen=True)
 class LinearStudy:
-    """What a fit of some runs would know: ``gradient_KCM`` and the rest hold for every run that could be chosen."""
+    """What a fit of some runs would know, for every run that could be chosen. Scenarios are all truths under the first
+    drift, then all under the next; the gradients are those of the truths."""
 
-    gradient_KCM: FloatArray
+    gradient_SCM: FloatArray
     noise_KC: FloatArray
     """Variance of log loss of each run."""
     target_KQM: FloatArray
@@ -47,6 +49,10 @@ class LinearStudy:
     drifting_K: np.ndarray
     weight_K: FloatArray
     run_noise: float
+
+    @cached_property
+    def gradient_KCM(self) -> FloatArray:  # shapes are part of names here
+        return np.tile(self.gradient_SCM, (len(self.weight_K) // len(self.gradient_SCM), 1, 1))
 
 
 def linear_study(
@@ -110,7 +116,7 @@ def linear_study(
     noise_KC, beyond_KQ, prior_KM, drifting_K = (np.concatenate(one) for one in zip(*parts, strict=True))
     weights = np.array([weight for _, _, weight in taus])
     return LinearStudy(
-        gradient_KCM=np.tile(gradient_SCM, (len(taus), 1, 1)),
+        gradient_SCM=gradient_SCM,
         noise_KC=noise_KC,
         target_KQM=np.tile(target_SQM, (len(taus), 1, 1)),
         beyond_KQ=beyond_KQ,

@@ -16,10 +16,12 @@ import torch
 from pydantic import ValidationError
 from torch import Tensor
 
+from scaling.architectures import total_params
 from scaling.record import Record, content_hash
 from scaling.run_spec import OptimizerSpec
 from scaling.shape import ModelShape
 from trainer.loop.calibration import CALIBRATION_VERSION, TOGETHER, Calibration, Speed, flops_per_token
+from trainer.loop.memory import device_memory
 from trainer.loop.numerics import Numerics, Precision, cxx_compiler_available, processor_name
 from trainer.loop.optimizer import Optimizer
 from trainer.loop.step import TrainingStep
@@ -37,6 +39,11 @@ WINDOWS = 6
 WINDOW_SECONDS = 0.15
 LONGEST_STEP_SECONDS = 0.5
 
+_BYTES_A_PARAMETER = 16
+"""Weight, gradient and AdamW's two moments in fp32."""
+_MEMORY_SHARE = 0.25
+"""Of the memory, what one model may take here: two are timed side by side, and activations come on top."""
+
 Progress = Callable[[str, float], None]
 
 
@@ -49,7 +56,8 @@ def calibrate(
     progress: Progress | None = None,
     planned_seconds: float | None = None,
 ) -> Calibration:
-    """Time the training step of the smallest, the middle and the largest of ``shapes`` on one thread.
+    """Time the training step of the smallest, the middle and the largest of ``shapes`` on one thread, as far as this
+    machine's memory holds them: beyond it speeds are the largest one's that it holds.
 
     batch_sequences: sequences a training step holds. device: CUDA if there is one, by default. cache: a JSON file for
     the answer; it is used again while processor, torch and shapes are the same. progress: told what is being done and
@@ -59,8 +67,9 @@ def calibrate(
     report = progress or (lambda _what, _share: None)
     chosen: Literal["cpu", "cuda"] = device or ("cuda" if torch.cuda.is_available() else "cpu")
     distinct = sorted(set(shapes), key=flops_per_token)
-    measured = sorted({0, len(distinct) // 2, len(distinct) - 1})
-    timed = [distinct[index] for index in measured]
+    bearable = _MEMORY_SHARE * device_memory(chosen)
+    held = [shape for shape in distinct if total_params(shape) * _BYTES_A_PARAMETER <= bearable] or distinct[:1]
+    timed = [held[index] for index in sorted({0, len(held) // 2, len(held) - 1})]
     long_enough = (planned_seconds or 0.0) > COMPILE_WORTH_TIMING_SECONDS
     compilable = all(model_class(shape.architecture).compilable for shape in distinct)
     compiling = long_enough and compilable and cxx_compiler_available()

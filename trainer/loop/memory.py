@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+from typing import Literal
+
 import torch
 from pydantic import Field
 from torch import Tensor
@@ -16,7 +19,7 @@ from trainer.loop.numerics import AUTOCAST, Numerics
 from trainer.loop.step import rows_of_micro_batch
 from trainer.models import build
 
-__all__ = ["MemoryEstimate", "estimate_memory", "micro_batch_that_fits"]
+__all__ = ["MemoryEstimate", "device_memory", "estimate_memory", "micro_batch_that_fits"]
 
 _FP32_BYTES = 4
 USABLE_SHARE = 0.85
@@ -34,6 +37,14 @@ class MemoryEstimate(Record):
     @property
     def total(self) -> int:
         return self.weights + self.gradients + self.optimizer + self.activations
+
+
+def device_memory(device: Literal["cpu", "cuda"]) -> int:
+    """Bytes: a GPU's free ones; otherwise all of the machine's, so that what else runs there decides nothing, shared by
+    the ranks on it."""
+    if device == "cuda":
+        return int(torch.cuda.mem_get_info()[0])
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
 
 
 def estimate_memory(shape: ModelShape, sequences: int, numerics: Numerics, optimizer: OptimizerSpec) -> MemoryEstimate:
