@@ -23,7 +23,7 @@ def cost_plot(data: Cost) -> go.Figure:
     low, high = (
         np.clip(np.nan_to_num(side, nan=end), *limits) for side, end in zip((band.low, band.high), limits, strict=True)
     )
-    _area(figure, band.x, low, high, f"{data.level:.0%} interval")
+    _area(figure, band.x, low, high, f"{data.level:.0%} interval", {"width": 0})
     figure.add_trace(
         line_trace(
             band.x, band.estimate, colour, line={"width": 2}, name="expected loss",
@@ -35,11 +35,13 @@ def cost_plot(data: Cost) -> go.Figure:
         figure.add_trace(
             marks_trace(
                 [step.flops for step in data.steps], [step.loss for step in data.steps], colour, "circle", 8,
-                mode="markers+text", text=[step_label(step.factor, step.difference) for step in data.steps],
+                mode="markers+text", text=_apart([step_label(step.factor, step.difference) for step in data.steps]),
                 textposition=["bottom center" if step.factor < 1 else "top center" for step in data.steps],
                 name="the budget times, and what it buys (nats)",
-                customdata=[_price(data, step.flops) for step in data.steps],
-                hovertemplate="%{y:.3f} nats at %{x:.2e} FLOPs%{customdata}<extra></extra>",
+                customdata=[
+                    f"{step_label(step.factor, step.difference)} nats{_price(data, step.flops)}" for step in data.steps
+                ],
+                hovertemplate="%{y:.3f} nats at %{x:.2e} FLOPs<br>%{customdata}<extra></extra>",
             )
         )  # fmt: skip
     _target(figure, data, data.target_loss, "%{y:.3f} nats")
@@ -49,9 +51,9 @@ def cost_plot(data: Cost) -> go.Figure:
 def sizes_plot(data: Cost) -> go.Figure:
     """N* against compute, and the sizes within some share of the best loss."""
     figure = _plot(data, "parameters N", params_limits(data), count_label)
-    for share, low, high in reversed(data.regions):
+    for (share, low, high), dash in reversed(list(zip(data.regions, ("solid", "dash", "dot"), strict=False))):
         name = f"within {share:.1%}".replace(".0%", "%") + " of the best loss"
-        _area(figure, data.params.x, low, high, name)
+        _area(figure, data.params.x, low, high, name, {"width": 0.8, "dash": dash})
     figure.add_trace(
         line_trace(
             data.params.x, data.params.estimate, role_colour("parametric"), line={"width": 2}, name="N*",
@@ -67,16 +69,21 @@ def _plot(data: Cost, title: str, limits: tuple[float, float], label: Any) -> go
     ticks = log_ticks(*limits)
     span = float(data.loss.x[0]), float(data.loss.x[-1])
     return new_plot(
-        titled("training compute C (FLOPs)", type="log", exponentformat="power", range=log_range(*span), nticks=6),
+        titled("training compute C (FLOPs)", type="log", exponentformat="power", range=log_range(*span), dtick=1),
         titled(title, type="log", range=log_range(*limits), tickvals=ticks, ticktext=[label(tick) for tick in ticks]),
     )
 
 
-def _area(figure: go.Figure, x: np.ndarray, low: np.ndarray, high: np.ndarray, name: str) -> None:
+def _apart(labels: list[str]) -> list[str]:
+    """The first and the last alone, which half a page has room for; hovering tells the others."""
+    return [label if place in (0, len(labels) - 1) else "" for place, label in enumerate(labels)]
+
+
+def _area(figure: go.Figure, x: np.ndarray, low: np.ndarray, high: np.ndarray, name: str, line: dict[str, Any]) -> None:
     figure.add_trace(
         line_trace(
             np.concatenate([x, x[::-1]]), np.concatenate([high, low[::-1]]),
-            role_colour("parametric") | {"fill": "yes"}, fill="toself", line={"width": 0}, hoverinfo="skip", name=name,
+            role_colour("parametric") | {"fill": "yes"}, fill="toself", line=line, hoverinfo="skip", name=name,
         )
     )  # fmt: skip
 

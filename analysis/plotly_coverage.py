@@ -19,11 +19,11 @@ def left_out_plot(data: Coverage) -> go.Figure:
     ticks = log_ticks(*limits, most=6)
     figure = new_plot(
         titled(
-            "compute over the largest run that the forecast had seen", type="log", range=log_range(*limits),
+            "compute over the largest run below", type="log", range=log_range(*limits),
             tickvals=ticks, ticktext=[factor_label(tick) for tick in ticks],
         ),
         titled(
-            f"predicted / actual − 1, {data.level:.0%} interval", tickformat="+.2~%", range=list(errors), zeroline=True
+            "predicted / actual − 1", tickformat="+.2~%", range=list(errors), zeroline=True
         ),
     )  # fmt: skip
     at, inside = side_by_side(data), data.inside

@@ -66,13 +66,16 @@ def lanes_plot(data: Makespan) -> go.Figure:
             range=[-0.6, data.lanes - 0.4],
         ),
     )  # fmt: skip
-    for stage in data.stages:
+    for stage, kept in ((stage, kept) for stage in data.stages for kept in (True, False)):
         look = stage_look(stage.name)
-        mine = [bar for bar in data.bars if bar.run.stage == stage.name]
+        mine = [bar for bar in data.bars if bar.run.stage == stage.name and (bar.run.state == "finished") == kept]
+        if not mine:
+            continue
         figure.add_trace(
             go.Bar(
                 base=[bar.start / size for bar in mine], x=[(bar.end - bar.start) / size for bar in mine],
-                y=[bar.lane for bar in mine], orientation="h", width=0.8, name=stage.name,
+                y=[bar.lane for bar in mine], orientation="h", width=0.8, opacity=1.0 if kept else 0.35,
+                name=stage.name if kept else f"{stage.name}, without a loss",
                 marker={"line": {"width": 0.5 if len(mine) < 200 else 0}},
                 meta=colour_pair(look.colour, look.dark_colour),
                 customdata=[

@@ -9,11 +9,11 @@ from contourpy import contour_generator
 from analysis.figures.surface import contour_levels
 from analysis.plotly_traces import (
     arms,
-    colour_pair,
     line_trace,
     log_range,
     marks_trace,
     new_plot,
+    ordered,
     role_colour,
     titled,
 )
@@ -21,8 +21,6 @@ from analysis.style import count_label, log_ticks, loss_label, powers_of_ten
 from analysis.surface_data import Surface
 
 __all__ = ["surface_plot"]
-
-_CONTOUR = colour_pair("#2a788e", "#5ec4b6")
 
 
 def surface_plot(data: Surface) -> go.Figure:
@@ -39,19 +37,7 @@ def surface_plot(data: Surface) -> go.Figure:
     _contours(figure, data)
     _diagonals(figure, data)
     _optimum(figure, data)
-    for here, colour, symbol, size, name in (
-        (~data.hold_out, _CONTOUR, "circle", 8, "fitted run"),
-        (data.hold_out, role_colour("hold-out"), "star", 13, "hold-out"),
-    ):
-        if here.any():
-            figure.add_trace(
-                marks_trace(
-                    data.params[here], data.tokens[here], colour, symbol, size, name=name,
-                    customdata=data.loss[here],
-                    hovertemplate="measured %{customdata:.4f} nats<br>%{x:.3s} params, %{y:.3s} tokens<extra>"
-                    + name + "</extra>",
-                )
-            )  # fmt: skip
+    _runs(figure, data)
     if data.target is not None:
         params, tokens = data.target.params, data.target.tokens
         figure.add_trace(
@@ -64,24 +50,52 @@ def surface_plot(data: Surface) -> go.Figure:
     return figure
 
 
+def _runs(figure: go.Figure, data: Surface) -> None:
+    """The fitted runs in the colours of the contours nearest to their losses; the hold-out."""
+    levels = contour_levels(data, 12)
+    nearest = np.abs(np.log(data.loss[:, None] / levels)).argmin(axis=1)
+    hover = "measured %{customdata:.4f} nats<br>%{x:.3s} params, %{y:.3s} tokens<extra>"
+    for index, colour in enumerate(ordered(levels)):
+        here = (nearest == index) & ~data.hold_out
+        if here.any():
+            figure.add_trace(
+                marks_trace(
+                    data.params[here], data.tokens[here], colour, "circle", 8, name="fitted run, by its loss",
+                    legendgroup="run", showlegend=not any(trace.legendgroup == "run" for trace in figure.data[1:]),
+                    customdata=data.loss[here], hovertemplate=hover + "fitted run</extra>",
+                )
+            )  # fmt: skip
+    held = data.hold_out
+    if held.any():
+        figure.add_trace(
+            marks_trace(
+                data.params[held], data.tokens[held], role_colour("hold-out"), "star", 13, name="hold-out",
+                customdata=data.loss[held], hovertemplate=hover + "hold-out</extra>",
+            )
+        )  # fmt: skip
+
+
 def _contours(figure: go.Figure, data: Surface) -> None:
+    levels = contour_levels(data, 12)
     # Nothing to see, but to hover over: the law's loss anywhere.
     figure.add_trace(
         go.Heatmap(
             x=data.grid_params, y=data.grid_tokens, z=data.grid_loss.astype(np.float32), showscale=False, opacity=0,
-            meta=_CONTOUR, hovertemplate="%{z:.3f} nats by the law<br>%{x:.3s} params, %{y:.3s} tokens<extra></extra>",
+            meta=role_colour("published"),
+            hovertemplate="%{z:.3f} nats by the law<br>%{x:.3s} params, %{y:.3s} tokens<extra></extra>",
         )
     )  # fmt: skip
     lines = contour_generator(np.log(data.grid_params), np.log(data.grid_tokens), data.grid_loss)
-    for index, level in enumerate(contour_levels(data, 12)):
+    middle = len(levels) // 2
+    for index, (level, colour) in enumerate(zip(levels, ordered(levels), strict=True)):
         for place, piece in enumerate(np.exp(np.asarray(each, np.float64)) for each in lines.lines(float(level))):
             rightmost = int(np.argmax(piece[:, 0]))
             figure.add_trace(
                 line_trace(
-                    piece[:, 0].astype(np.float32), piece[:, 1].astype(np.float32), _CONTOUR, mode="lines+text",
+                    piece[:, 0].astype(np.float32), piece[:, 1].astype(np.float32), colour, mode="lines+text",
                     line={"width": 1.3}, name="loss by the law (nats)", legendgroup="contour",
                     text=[loss_label(level) if at == rightmost else "" for at in range(len(piece))],
-                    textposition="top left", showlegend=index == 0 and place == 0, hoverinfo="skip",
+                    textposition="top left", showlegend=index == middle and place == 0, hoverinfo="skip",
                 )
             )  # fmt: skip
 
@@ -92,11 +106,13 @@ def _diagonals(figure: go.Figure, data: Surface) -> None:
     )
     for index, flops in enumerate(data.diagonals):
         product = flops / data.flops_per_param_token
-        ends = np.array([max(least_n, product / most_d), min(most_n, product / least_d)])
+        left, right = max(least_n, product / most_d), min(most_n, product / least_d)
+        # Named a little inside the frame, which cuts off what reaches beyond it.
+        ends = np.array([left, left * (right / left) ** 0.06, right])
         figure.add_trace(
             line_trace(
                 ends, data.tokens_of(flops, ends), role_colour("published"), mode="lines+text",
-                line={"width": 1, "dash": "dot"}, text=[powers_of_ten(flops), ""], textposition="middle right",
+                line={"width": 1, "dash": "dot"}, text=["", powers_of_ten(flops), ""], textposition="top right",
                 name="equal compute (FLOPs)", legendgroup="compute", showlegend=index == 0, hoverinfo="skip",
             )
         )  # fmt: skip

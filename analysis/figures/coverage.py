@@ -78,8 +78,8 @@ def _errors(axes: Axes, data: Coverage) -> None:
             markeredgecolor="white", markeredgewidth=0.5, zorder=7,
         )  # fmt: skip
         label_line_ends(axes, [(beyond, 100 * error, "hold-out", look.colour)])
-    axes.set_xlabel("compute over the largest run that the forecast had seen")
-    axes.set_ylabel(f"predicted / actual − 1, {data.level:.0%} interval")
+    axes.set_xlabel("compute over the largest run below")
+    axes.set_ylabel("predicted / actual − 1")
 
 
 def _shares(axes: Axes, data: Coverage) -> None:

@@ -123,12 +123,12 @@ def _lanes(axes: Axes, data: Makespan) -> None:
         boxes = [Rectangle((bar.start / size, bar.lane + 0.1), (bar.end - bar.start) / size, 0.8) for bar in mine]
         ended = [bar.run.state == "finished" for bar in mine]
         look = stage_look(stage.name)
-        for kept, face in ((True, look.colour), (False, "white")):
+        for kept in (True, False):
             chosen = [box for box, end in zip(boxes, ended, strict=True) if end == kept]
             axes.add_collection(
                 PatchCollection(
-                    chosen, facecolor=face, edgecolor="white" if kept else look.colour, linewidth=0.2 if many else 0.5,
-                    alpha=0.85, zorder=3,
+                    chosen, facecolor=look.colour, edgecolor="white", linewidth=0.2 if many else 0.5,
+                    alpha=0.85 if kept else 0.3, zorder=3,
                 )
             )  # fmt: skip
         if stage.real > _NAMED * data.end:
