@@ -44,7 +44,8 @@ def arms_plot(data: ArmComparison) -> go.Figure:
 def multiplier_plot(data: ArmComparison) -> go.Figure:
     """What compute each arm is worth against the first."""
     limits = multiplier_limits(data)
-    figure = _plot(data, f"compute multiplier over {_plain(data.arms[0].name)}", limits, times_label)
+    first = _plain(data.arms[0].name)
+    figure = _plot(data, f"compute multiplier over {first if len(first) < 16 else 'the first'}", limits, times_label)
     figure.add_hline(y=1, line={"color": "#808a94", "width": 1})
     for index, each in enumerate(data.multipliers):
         look = arm_look(index + 1)
