@@ -15,7 +15,9 @@ from numpy.typing import NDArray
 from analysis.study_view import StudyView
 from scaling.allocation import allocate
 from scaling.fit import Fit, IsoflopOptimum, ParametricFit
+from scaling.fits.irreducible import levels_off_too_early
 from scaling.laws import get_loss_law
+from scaling.prediction import predict
 from scaling.published import published_optima
 from scaling.record import Interval
 
@@ -29,6 +31,8 @@ SHORT_NAMES = {"hoffmann": "Hoffmann", "besiroglu": "Besiroglu", "kaplan": "Kapl
 """Published laws by the names that fit beside a line."""
 
 _LINE_POINTS = 60
+_PATH_POINTS = 20
+"""A forecast each, along a line that is nearly straight."""
 _CURVE_POINTS = 12_000
 """Points that all training curves share, so that a study of 300 runs still fits in a page."""
 _MANY_LINES = 12
@@ -181,7 +185,7 @@ def isoflop(view: StudyView) -> Isoflop | None:
             curve = np.geomspace(float(here[0]) / 1.1, float(here[-1]) * 1.1, _LINE_POINTS, dtype=np.float64)
             curve_loss = np.asarray(np.polynomial.polynomial.polyval(np.log(curve), optimum.polynomial), np.float64)
         lines.append(IsoflopLine(optimum, here, loss[on_line][order], curve, curve_loss))
-    budgets = np.geomspace(optima[0].flops, optima[-1].flops, _LINE_POINTS)
+    budgets = np.geomspace(optima[0].flops, optima[-1].flops, _PATH_POINTS)
     frontier = _frontier(view, budgets)
     path = None
     if frontier is not None:
@@ -259,7 +263,10 @@ def _frontier(view: StudyView, flops: Floats) -> Band | None:
     if view.fit.parametric.status != "ok" or view.fit.drift.status != "ok":
         return None
     per_token = view.fit.flops_per_param_token
-    placed = [allocate(view.fit, float(one), flops_per_token=lambda size: per_token * size).loss for one in flops]
+    if view.fit.isoflop.status == "ok" and levels_off_too_early(view.fit.parametric, view.fit.drift):
+        placed = [allocate(view.fit, float(one), flops_per_token=lambda size: per_token * size).loss for one in flops]
+    else:  # the same, in closed form
+        placed = [predict(view.fit, flops=float(one)).loss for one in flops]
     losses = [loss for loss in placed if loss is not None]
     return Band(
         flops,
@@ -336,22 +343,25 @@ def _curves(view: StudyView) -> tuple[LossCurve, ...]:
     rows = view.observations[view.observations["status"] == "finished"].drop_duplicates("run_key")
     params = dict(zip(rows["run_key"].astype(str), _column(rows, view.params_column), strict=True))
     unseen = set(rows.loc[rows["role"] == "hold-out", "run_key"].astype(str))
-    known = view.curves[view.curves["run_key"].isin(list(params))]
-    groups = known.groupby("run_key", sort=True)
-    most = max(12, _CURVE_POINTS // max(groups.ngroups, 1))
+    known = view.curves[view.curves["run_key"].isin(list(params)) & (view.curves["flops"] > 0)]
+    known = known.sort_values(["run_key", "flops"], kind="stable")
+    flops, held_out, train = (_column(known, name) for name in ("flops", "held_out_loss", "train_loss"))
+    keys, starts = np.unique(known["run_key"].to_numpy(dtype=str), return_index=True)
+    most = max(12, _CURVE_POINTS // max(len(keys), 1))
     curves = []
-    for key, logged in groups:
-        held_out = logged.dropna(subset=["held_out_loss"])
+    # Slices of arrays: three thousand groups of a table take five seconds.
+    for key, start, end in zip(keys, starts, np.append(starts, len(known))[1:], strict=True):
         # A branch has few looks at the held-out set, and its training losses are too jagged to stand in for them.
-        points, column = (held_out, "held_out_loss") if len(held_out) else (logged, "train_loss")
-        points = points.dropna(subset=[column]).sort_values("flops")
-        points = points[points["flops"] > 0].iloc[_thin(int((points["flops"] > 0).sum()), most)]
+        logged = held_out[start:end]
+        loss = logged if np.isfinite(logged).any() else train[start:end]
+        points = np.flatnonzero(np.isfinite(loss))
+        points = points[_thin(points.size, most)]
         curves.append(
             LossCurve(
                 run_key=str(key),
                 params=float(params[str(key)]),
-                flops=_column(points, "flops"),
-                loss=_column(points, column),
+                flops=flops[start:end][points],
+                loss=loss[points],
                 held_out=str(key) in unseen,
             )
         )

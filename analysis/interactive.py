@@ -85,7 +85,7 @@ def plots_json(made: Sequence[Plot]) -> str:
 
 def write_page(view: StudyView, path: Path) -> Path:
     """One self-contained HTML file with the interactive figures; it opens without a network."""
-    made = plots(view)
+    made = view.once(plots)
     figures = [
         (
             kind,

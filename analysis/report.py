@@ -26,6 +26,8 @@ from trainer.whole_file import write_whole
 __all__ = ["report_html", "write_report"]
 
 _HEAVY_SVG = 100_000
+_MANY_RUNS = 150
+"""Of which nearly every figure is too heavy: none is drawn as SVG first."""
 _FRONTIER_FIGURES = ("loss_against_compute", "surface", "isoflop", "allocation", "exponents")
 _DIAGNOSIS_FIGURES = ("residuals", "influence", "profiles")
 _PARAMS_WORDS = {
@@ -60,9 +62,10 @@ def write_report(view: StudyView, path: Path) -> Path:
 
 def report_html(view: StudyView) -> str:
     """The whole report as one HTML document under 6 MB."""
-    made = plots(view)
+    made = view.once(plots)
     level = f"{view.fit.level:.0%}"
-    stills = {kind.name: _still(figure) for kind, figure in rendered(view)}
+    many = len(view.observations) > _MANY_RUNS
+    stills = {kind.name: _still(figure, many) for kind, figure in rendered(view)}
     figures = {
         kind.name: _Figure(
             kind.name,
@@ -111,10 +114,10 @@ def report_html(view: StudyView) -> str:
     )
 
 
-def _still(figure: Figure) -> str:
+def _still(figure: Figure, many: bool) -> str:
     """The figure for paper: SVG, or WebP where hundreds of marks make an SVG too heavy for the page."""
-    svg = figure_bytes(figure, "svg")
-    return data_uri(svg, "svg") if len(svg) < _HEAVY_SVG else data_uri(figure_bytes(figure, "webp"), "webp")
+    svg = b"" if many else figure_bytes(figure, "svg")
+    return data_uri(svg, "svg") if 0 < len(svg) < _HEAVY_SVG else data_uri(figure_bytes(figure, "webp"), "webp")
 
 
 def _tile(label: str, interval: Interval | None) -> list[_Tile]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 
 import numpy as np
 
@@ -32,7 +33,15 @@ def fitted_law(fit: Fit) -> tuple[LossLaw, FloatArray, FloatArray]:
         raise UserError(f"this fit can't predict a loss{iso}: {fit.parametric.reason or fit.drift.reason}")
     law = laws.get_loss_law(fit.parametric.law)
     estimate = np.array([fit.parametric.parameters[name].estimate for name in law.NAMES])
-    return law, estimate, np.array(fit.parametric.draws, dtype=np.float64).reshape(-1, len(law.NAMES))
+    return law, estimate, _as_array(fit.parametric.draws).reshape(-1, len(law.NAMES))
+
+
+@lru_cache(maxsize=4)
+def _as_array(draws: tuple[tuple[float, ...], ...]) -> FloatArray:
+    """Kept: whoever draws a line of forecasts asks one fit a hundred times, and reading 4,000 draws takes longer."""
+    array = np.array(draws, dtype=np.float64)
+    array.flags.writeable = False
+    return array
 
 
 def _check(name: str, value: float) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -180,8 +180,16 @@ FIGURES: tuple[FigureKind, ...] = (
 )
 
 
-def rendered(view: StudyView, width_inches: float = PAGE_INCHES) -> Iterator[tuple[FigureKind, Figure]]:
-    """Each figure that the study can show, drawn at this width."""
+def rendered(view: StudyView, width_inches: float = PAGE_INCHES) -> Iterable[tuple[FigureKind, Figure]]:
+    """Each figure that the study can show, drawn at this width; those of a page's width are kept with the view."""
+    return view.once(_across_a_page) if width_inches == PAGE_INCHES else _drawn(view, width_inches)
+
+
+def _across_a_page(view: StudyView) -> tuple[tuple[FigureKind, Figure], ...]:
+    return tuple(_drawn(view, PAGE_INCHES))
+
+
+def _drawn(view: StudyView, width_inches: float) -> Iterator[tuple[FigureKind, Figure]]:
     for kind in FIGURES:
         data = view.once(kind.data)
         if data is not None:

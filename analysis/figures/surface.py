@@ -56,7 +56,7 @@ def draw(data: Surface, width_inches: float) -> Figure:
     )  # fmt: skip
     _diagonals(axes, data)
     _optimum(axes, data)
-    _runs(axes, data, shades, norm)
+    _runs(axes, data, shades, norm, narrow)
     if data.target is not None:
         _target(axes, data)
     axes.set_xlabel("parameters N")
@@ -119,10 +119,10 @@ def _optimum(axes: Axes, data: Surface) -> None:
     axes.plot(path.estimate[inside], tokens[inside], color=look.colour, zorder=5)
 
 
-def _runs(axes: Axes, data: Surface, shades: LinearSegmentedColormap, norm: LogNorm) -> None:
+def _runs(axes: Axes, data: Surface, shades: LinearSegmentedColormap, norm: LogNorm, narrow: bool) -> None:
     held, many = data.hold_out, data.loss.size > 100
     axes.scatter(
-        data.params[~held], data.tokens[~held], c=data.loss[~held], cmap=shades, norm=norm, s=9 if many else 18,
+        data.params[~held], data.tokens[~held], c=data.loss[~held], cmap=shades, norm=norm, s=(4 if narrow else 9) if many else 18,
         edgecolors="white", linewidths=0.4, zorder=6,
     )  # fmt: skip
     look = role("hold-out")
