@@ -122,8 +122,8 @@ def _optimum(axes: Axes, data: Surface) -> None:
 def _runs(axes: Axes, data: Surface, shades: LinearSegmentedColormap, norm: LogNorm, narrow: bool) -> None:
     held, many = data.hold_out, data.loss.size > 100
     axes.scatter(
-        data.params[~held], data.tokens[~held], c=data.loss[~held], cmap=shades, norm=norm, s=(4 if narrow else 9) if many else 18,
-        edgecolors="white", linewidths=0.4, zorder=6,
+        data.params[~held], data.tokens[~held], c=data.loss[~held], cmap=shades, norm=norm,
+        s=18 if not many else 4 if narrow else 9, edgecolors="white", linewidths=0.4, zorder=6,
     )  # fmt: skip
     look = role("hold-out")
     axes.plot(
