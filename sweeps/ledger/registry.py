@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import sqlalchemy as sa
-from scipy.stats import binomtest
 
 from scaling.forecast import Forecast, Outcome
 from scaling.prediction import score
@@ -63,6 +62,8 @@ class Registry(NamedTuple):
         """Share of outcomes inside their interval, with Wilson's 90% interval; None without a scored forecast."""
         if not self.scored:
             return None
+        from scipy.stats import binomtest  # takes a second to load, and every study loads this module
+
         held = binomtest(self.hits, len(self.scored)).proportion_ci(0.9, method="wilson")
         share = self.hits / len(self.scored)
         return Interval(estimate=share, low=min(held.low, share), high=max(held.high, share))

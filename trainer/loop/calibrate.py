@@ -38,6 +38,8 @@ COMPILE_WORTH_TIMING_SECONDS = 300.0
 WINDOWS = 6
 WINDOW_SECONDS = 0.15
 LONGEST_STEP_SECONDS = 0.5
+LONGEST_SEQUENCE_SECONDS = 2.0
+"""At the speed of plain products: a shape of which one sequence takes longer is not timed."""
 
 _BYTES_A_PARAMETER = 16
 """Weight, gradient and AdamW's two moments in fp32."""
@@ -56,8 +58,8 @@ def calibrate(
     progress: Progress | None = None,
     planned_seconds: float | None = None,
 ) -> Calibration:
-    """Time the training step of the smallest, the middle and the largest of ``shapes`` on one thread, as far as this
-    machine's memory holds them: beyond it speeds are the largest one's that it holds.
+    """Time the training step of the smallest, the middle and the largest of ``shapes`` on one thread, of those that this
+    machine's memory and a minute allow; the speed of larger ones is taken for that of the largest timed.
 
     batch_sequences: sequences a training step holds. device: CUDA if there is one, by default. cache: a JSON file for
     the answer; it is used again while processor, torch and shapes are the same. progress: told what is being done and
@@ -67,9 +69,6 @@ def calibrate(
     report = progress or (lambda _what, _share: None)
     chosen: Literal["cpu", "cuda"] = device or ("cuda" if torch.cuda.is_available() else "cpu")
     distinct = sorted(set(shapes), key=flops_per_token)
-    bearable = _MEMORY_SHARE * device_memory(chosen)
-    held = [shape for shape in distinct if total_params(shape) * _BYTES_A_PARAMETER <= bearable] or distinct[:1]
-    timed = [held[index] for index in sorted({0, len(held) // 2, len(held) - 1})]
     long_enough = (planned_seconds or 0.0) > COMPILE_WORTH_TIMING_SECONDS
     compilable = all(model_class(shape.architecture).compilable for shape in distinct)
     compiling = long_enough and compilable and cxx_compiler_available()
@@ -86,15 +85,14 @@ def calibrate(
     )
     if cache is not None and (found := _read(cache, key)) is not None:
         return found
-    calibration = _measure(timed, len(distinct), batch_sequences, chosen, compiling, report)
+    calibration = _measure(distinct, batch_sequences, chosen, compiling, report)
     if cache is not None:
         _write(cache, key, calibration)
     return calibration
 
 
 def _measure(
-    timed: list[ModelShape],
-    shapes: int,
+    shapes: list[ModelShape],
     sequences: int,
     device: Literal["cpu", "cuda"],
     compiling: bool,
@@ -107,6 +105,8 @@ def _measure(
         ways: list[tuple[Precision, bool]] = [("fp32", False), ("fp32", True)] if own else [("fp32", False)]
         if bf16 >= BF16_WORTH_TIMING * fp32:
             ways.append(("bf16", own))
+        bearable = [shape for shape in shapes if _bearable(shape, device, fp32)] or shapes[:1]
+        timed = [bearable[index] for index in sorted({0, len(bearable) // 2, len(bearable) - 1})]
         speeds: list[Speed] = []
         for done, shape in enumerate(timed):
             speeds += _speeds(shape, sequences, ways, device, fp32)
@@ -120,7 +120,7 @@ def _measure(
             matmul_gflops_fp32=fp32,
             matmul_gflops_bf16=bf16,
             speeds=tuple(speeds),
-            shapes=shapes,
+            shapes=len(shapes),
         )
         if compiling:
             middle, fastest = timed[len(timed) // 2], calibration.choose()
@@ -132,6 +132,13 @@ def _measure(
             )
             report("calibrating", 1.0)
         return calibration.model_copy(update={"together_speedup": _together_speedup(timed[0], sequences, calibration)})
+
+
+def _bearable(shape: ModelShape, device: Literal["cpu", "cuda"], gflops: float) -> bool:
+    """Whether memory holds the shape with room to spare, and a step of one sequence takes no minute."""
+    if total_params(shape) * _BYTES_A_PARAMETER > _MEMORY_SHARE * device_memory(device):
+        return False
+    return flops_per_token(shape) * shape.context <= LONGEST_SEQUENCE_SECONDS * gflops * 1e9
 
 
 def _together_speedup(shape: ModelShape, sequences: int, calibration: Calibration) -> float | None:
