@@ -44,8 +44,8 @@ def test_a_micro_batch_follows_the_memory_and_too_large_a_run_is_refused_before_
     wish, spec = NumericsWish(device="cpu", precision="fp32", compiled=False), tiny_spec()
     half = estimate_memory(spec.shape, spec.sequences_per_step // 2, Numerics(), spec.optimizer).total
     for available, rows in ((10**12, None), (int(1.01 * half / USABLE_SHARE), spec.sequences_per_step // 2)):
-        monkeypatch.setattr(numerics_choice, "_memory", lambda device, size=available: size)
+        monkeypatch.setattr(numerics_choice, "device_memory", lambda device, size=available: size)
         assert wish.choose(spec, tmp_path, silent)[0].micro_batch_sequences == rows
-    monkeypatch.setattr(numerics_choice, "_memory", lambda device: 1000)
+    monkeypatch.setattr(numerics_choice, "device_memory", lambda device: 1000)
     with pytest.raises(UserError, match="smaller model"):
         wish.choose(spec, tmp_path, silent)
