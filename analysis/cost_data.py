@@ -27,6 +27,8 @@ _AROUND = 100.0
 """So many times the target's compute below and above it."""
 _FACTORS = (0.1, 0.5, 2.0, 10.0)
 _POINTS = 31
+_LEAST_USD = 0.01
+"""A target that costs less is a toy's, and has no axis of dollars."""
 _FEWEST_ORDERS_BEYOND = 1.5
 """Without a recommendation, the figure goes so many orders of magnitude beyond the largest fitted run."""
 
@@ -127,6 +129,8 @@ def _hardware(view: StudyView) -> CostOfHardware | None:
     if made is None or made.cluster is None:
         return None
     cluster = made.cluster
+    if cluster.usd.estimate < _LEAST_USD:
+        return None
     return CostOfHardware(
         cluster.accelerator, cluster.gpu_hours.estimate / made.flops, cluster.usd.estimate / made.flops
     )

@@ -82,7 +82,8 @@ def surface(view: StudyView) -> Surface | None:
         rows[name].to_numpy(dtype=np.float64) for name in (view.params_column, "tokens", "loss_nats")
     )
     target = _target(view)
-    in_sight = ([], []) if target is None else (_ends(target.params), _ends(target.tokens))
+    # The target's intervals may reach over ten orders of magnitude: the frame is the runs' and its estimate's.
+    in_sight = ([], []) if target is None else ([target.params.estimate], [target.tokens.estimate])
     grid_params, grid_tokens = (
         _axis(np.append(values, more)) for values, more in zip((params, tokens), in_sight, strict=True)
     )
@@ -106,10 +107,6 @@ def _target(view: StudyView) -> SurfaceTarget | None:
     if made is None or made.flops > 10**ILLUSTRATION_ORDERS * view.fit.fitted_range.flops[1]:
         return None
     return SurfaceTarget(made.flops, made.params, made.tokens)
-
-
-def _ends(interval: Interval) -> list[float]:
-    return [value for value in (interval.low, interval.estimate, interval.high) if value is not None]
 
 
 def _axis(values: Floats) -> Floats:

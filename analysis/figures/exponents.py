@@ -15,6 +15,8 @@ from analysis.style import INK, MUTED, label_line_ends, new_figure, role
 __all__ = ["GREEK", "a_limits", "draw", "in_sight", "rays"]
 
 GREEK = {"alpha": "α", "beta": "β", "gamma": "γ"}
+_APART = 0.17
+"""Share of the frame's width that one name takes."""
 _HALO = [withStroke(linewidth=2, foreground="white")]
 
 
@@ -101,7 +103,12 @@ def _cloud(axes: Axes, cloud: Cloud, data: Exponents) -> None:
         ends.append((float(alpha[1]), float(beta[1]), f"a = {a:g}", MUTED))
     right = [end for end in ends if end[0] > cloud.limits[0][1] * 0.999]
     label_line_ends(axes, right)
-    for x, y, text, colour in (end for end in ends if end not in right):
+    taken = -np.inf
+    for x, y, text, colour in sorted(end for end in ends if end not in right):
+        # Rays of steep laws leave the frame side by side; of names that would meet, the first is written.
+        if x - taken < _APART * (cloud.limits[0][1] - cloud.limits[0][0]):
+            continue
+        taken = x
         axes.annotate(
             text, (x, y), xytext=(0, 2), textcoords="offset points", color=colour, fontsize="small", ha="center",
             va="bottom", annotation_clip=False,

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from sweeps.planning.plan import Plan
     from sweeps.workspace import Workspace
 
-__all__ = ["WrittenReport", "send_again", "tracked", "ui_command", "ui_page", "write_report"]
+__all__ = ["WrittenReport", "send_again", "tracked", "trained_runs", "ui_command", "ui_page", "write_report"]
 
 
 @dataclass(frozen=True)
@@ -70,14 +70,14 @@ def _view(conductor: Conductor, result: StudyResult, study_file: Path, mlflow_co
         reproduce_command=f"{_program()} run {shlex.quote(str(study_file))}",
         mlflow_command=mlflow_command,
         notes=tuple(f"{run.label} {run.state}: {run.error or 'its loss was not finite'}" for run in result.failed),
-        trained=_trained(conductor, result.plan),
+        trained=trained_runs(conductor, result.plan),
         expected_stage_seconds={
             stage: result.plan.stage_seconds(stage) for stage in ("probe", "tune", "sweep", "hold-out")
         },
     )
 
 
-def _trained(conductor: Conductor, plan: Plan) -> tuple[TrainedRun, ...]:
+def trained_runs(conductor: Conductor, plan: Plan) -> tuple[TrainedRun, ...]:
     """When each run was trained, and what the plan's calibration expects of it; a branch is what its trunk left it."""
     from analysis.study_view import TrainedRun
 

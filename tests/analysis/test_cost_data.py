@@ -9,6 +9,7 @@ import pytest
 
 from analysis.cost_data import Cost, cost
 from analysis.study_view import StudyView
+from scaling.recommend import recommend
 
 from .test_figure_data import refused
 
@@ -55,6 +56,13 @@ def test_without_a_recommendation_the_line_goes_on_from_the_runs(view: StudyView
     assert data is not None
     assert data.hardware is None and data.steps == () and data.target_flops is None
     assert data.loss.x[0] < view.fit.fitted_range.flops[1] < data.loss.x[-1]
+
+
+def test_a_run_that_costs_less_than_a_cent_has_no_axis_of_dollars(view: StudyView) -> None:
+    toy = dataclasses.replace(view, recommendation=recommend(view.fit, flops=1e13, study="simulated"))
+    data = cost(toy)
+    assert data is not None and data.target_flops == 1e13
+    assert data.hardware is None
 
 
 def test_without_a_law_of_the_loss_there_is_no_figure(view: StudyView) -> None:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from analysis.recommendation_yaml import recommendation_yaml
+from scaling.cli.publishing import trained_runs
 from scaling.errors import UserError
 from scaling.forecast import Forecast
 from scaling.hyperparameters import fixed_rate
@@ -171,6 +173,20 @@ def test_every_run_says_what_it_took_of_the_calibrated_peak_and_what_it_ran_on(
         assert (result.system.processor, result.system.installed) == (here.processor, here.installed)
     names = {point.name for point in conductor.ledger.points(runs[0].key)}
     assert {"bits_per_byte", "mfu", "tokens_per_second"} <= names
+
+
+def test_the_figure_of_time_knows_when_each_run_was_trained_and_what_the_plan_expected(
+    conducted: tuple[Conductor, StudyResult],
+) -> None:
+    conductor, result = conducted
+    told = {run.run_key: run for run in trained_runs(conductor, result.plan)}
+    rows = {row.key: row for row in conductor.ledger.runs(conductor.study.name)}
+    assert told.keys() == rows.keys()
+    for key, run in told.items():
+        assert run.started_at < run.ended_at <= time.time()
+        assert run.trained_seconds == rows[key].result["wall_seconds"]  # type: ignore[index]
+    expected = sorted(run.expected_seconds for run in told.values() if run.stage == "sweep")  # type: ignore[type-var]
+    assert expected == pytest.approx(sorted(planned.seconds for planned in result.plan.sweep))
 
 
 def test_conducting_again_trains_nothing_and_says_the_same(conducted: tuple[Conductor, StudyResult]) -> None:
