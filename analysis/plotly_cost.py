@@ -54,6 +54,8 @@ def sizes_plot(data: Cost) -> go.Figure:
     for (share, low, high), dash in reversed(list(zip(data.regions, ("solid", "dash", "dot"), strict=False))):
         name = f"within {share:.1%}".replace(".0%", "%") + " of the best loss"
         _area(figure, data.params.x, low, high, name, {"width": 0.8, "dash": dash})
+    if not data.regions and np.isfinite(data.params.low).all() and np.isfinite(data.params.high).all():
+        _area(figure, data.params.x, data.params.low, data.params.high, f"{data.level:.0%} interval", {"width": 0})
     figure.add_trace(
         line_trace(
             data.params.x, data.params.estimate, role_colour("parametric"), line={"width": 2}, name="N*",

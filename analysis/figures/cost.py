@@ -31,7 +31,10 @@ def loss_limits(data: Cost) -> tuple[float, float]:
 
 def params_limits(data: Cost) -> tuple[float, float]:
     sides = [data.params.estimate, *(side for _, low, high in data.regions[:2] for side in (low, high))]
+    if not data.regions:
+        sides += [np.clip(side, 0.01 * sides[0], 100 * sides[0]) for side in (data.params.low, data.params.high)]
     values = np.concatenate(sides)
+    values = values[np.isfinite(values)]
     return float(values.min()) / 1.3, float(values.max()) * 1.3
 
 
@@ -110,6 +113,11 @@ def _sizes(axes: Axes, data: Cost) -> None:
         axes.fill_between(
             data.params.x, low, high, color=look.colour, alpha=(0.34, 0.17, 0.09)[index], linewidth=0, zorder=1,
             label=f"within {share:.1%}".replace(".0%", "%") + " of the best loss",
+        )  # fmt: skip
+    if not data.regions:  # the law levels off too early to say what other sizes lose
+        axes.fill_between(
+            data.params.x, data.params.low, data.params.high, color=look.colour, alpha=0.16, linewidth=0, zorder=1,
+            label=f"its {data.level:.0%} interval",
         )  # fmt: skip
     axes.plot(data.params.x, data.params.estimate, color=look.colour, zorder=4, label="N*")
     if data.target_flops is not None and data.target_params is not None:
