@@ -72,7 +72,7 @@ def profile_plot(one: Profile, stated: Interval | None) -> go.Figure:
     level = f"{one.level:.0%}"
     figure = new_plot(
         titled(label(one) + (", without an end" if one.flat else ""), range=[low, high], nticks=6),
-        titled(f"rise of the objective ({level} interval ends at 1)", range=[0, TOP]),
+        titled("rise of the objective", range=[0, TOP]),
     )
     figure.add_vrect(
         x0=low if one.low is None else one.low, x1=high if one.high is None else one.high, fillcolor="#56b4e9",

@@ -58,7 +58,7 @@ def calibrate(
     progress: Progress | None = None,
     planned_seconds: float | None = None,
 ) -> Calibration:
-    """Time the training step of the smallest, the middle and the largest of ``shapes`` on one thread, of those that this
+    """Time the training step of the smallest, the middle and the largest of ``shapes`` on one thread, of those that the
     machine's memory and a minute allow; the speed of larger ones is taken for that of the largest timed.
 
     batch_sequences: sequences a training step holds. device: CUDA if there is one, by default. cache: a JSON file for
