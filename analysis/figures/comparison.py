@@ -118,6 +118,11 @@ def _arm(axes: Axes, arm: ComparedArm, look: Role) -> None:
     inside = (band.x >= arm.fitted_flops[0] * 0.999) & (band.x <= arm.fitted_flops[1] * 1.001)
     axes.plot(band.x, band.estimate, color=look.colour, linestyle=_BEYOND, linewidth=0.9, zorder=3)
     axes.plot(band.x[inside], band.estimate[inside], color=look.colour, zorder=5)
+    # In grey the marker alone says whose line it is.
+    axes.plot(
+        band.x[-1:], band.estimate[-1:], linestyle="", marker=look.marker, color=look.colour, markersize=6,
+        markeredgecolor="white", markeredgewidth=0.6, zorder=6,
+    )  # fmt: skip
 
 
 def _multiplier(axes: Axes, data: ArmComparison, each: Multiplier, look: Role, limits: tuple[float, float]) -> None:
@@ -125,7 +130,7 @@ def _multiplier(axes: Axes, data: ArmComparison, each: Multiplier, look: Role, l
     low, high = (np.clip(side, *limits) for side in (band.low, band.high))
     axes.fill_between(band.x, low, high, color=look.colour, alpha=0.16, linewidth=0, zorder=2)
     middle = np.where(np.isfinite(band.estimate), band.estimate, np.nan)
-    inside = (band.x >= data.fitted_flops[0]) & (band.x <= data.fitted_flops[1])
+    inside = (band.x >= data.fitted_flops[0] * 0.999) & (band.x <= data.fitted_flops[1] * 1.001)
     axes.plot(band.x, middle, color=look.colour, linestyle=_BEYOND, linewidth=0.9, zorder=3)
     axes.plot(band.x[inside], middle[inside], color=look.colour, zorder=5)
     if each.target is not None:
