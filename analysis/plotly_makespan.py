@@ -29,7 +29,7 @@ def times_plot(data: Makespan) -> go.Figure:
                 name=name, showlegend=bool(name), hoverinfo="skip",
             )
         )  # fmt: skip
-    names = np.array([run.stage for run in data.runs])
+    names, size = np.array([run.stage for run in data.runs]), 5 if data.real.size > 100 else 7
     for stage in data.stages:
         look, here = stage_look(stage.name), names == stage.name
         pair = colour_pair(look.colour, look.dark_colour)
@@ -40,7 +40,7 @@ def times_plot(data: Makespan) -> go.Figure:
         ]
         figure.add_trace(
             marks_trace(
-                data.expected[here], data.real[here], pair, look.plotly_marker, 7, name=stage.name, customdata=told,
+                data.expected[here], data.real[here], pair, look.plotly_marker, size, name=stage.name, customdata=told,
                 hovertemplate="%{customdata}<extra></extra>",
             )
         )  # fmt: skip

@@ -54,13 +54,14 @@ def _runs(figure: go.Figure, data: Surface) -> None:
     """The fitted runs in the colours of the contours nearest to their losses; the hold-out."""
     levels = contour_levels(data, 12)
     nearest = np.abs(np.log(data.loss[:, None] / levels)).argmin(axis=1)
+    size = 5 if data.loss.size > 100 else 8
     hover = "measured %{customdata:.4f} nats<br>%{x:.3s} params, %{y:.3s} tokens<extra>"
     for index, colour in enumerate(ordered(levels)):
         here = (nearest == index) & ~data.hold_out
         if here.any():
             figure.add_trace(
                 marks_trace(
-                    data.params[here], data.tokens[here], colour, "circle", 8, name="fitted run, by its loss",
+                    data.params[here], data.tokens[here], colour, "circle", size, name="fitted run, by its loss",
                     legendgroup="run", showlegend=not any(trace.legendgroup == "run" for trace in figure.data[1:]),
                     customdata=data.loss[here], hovertemplate=hover + "fitted run</extra>",
                 )
@@ -108,7 +109,7 @@ def _diagonals(figure: go.Figure, data: Surface) -> None:
         product = flops / data.flops_per_param_token
         left, right = max(least_n, product / most_d), min(most_n, product / least_d)
         # Named a little inside the frame, which cuts off what reaches beyond it.
-        ends = np.array([left, left * (right / left) ** 0.06, right])
+        ends = np.array([left, left * (right / left) ** 0.1, right])
         figure.add_trace(
             line_trace(
                 ends, data.tokens_of(flops, ends), role_colour("published"), mode="lines+text",
