@@ -17,7 +17,7 @@ from analysis.figure_data import SHORT_NAMES, draws_of, theta_of
 from analysis.study_view import StudyView
 from scaling.fit import Fit
 from scaling.laws import get_loss_law
-from scaling.published import chinchilla_constants, published_optima
+from scaling.published import chinchilla_constants, published_optima, published_table
 from scaling.record import Interval
 
 __all__ = ["Cloud", "Exponents", "ExponentsOfN", "PublishedExponent", "exponents", "published_exponents",
@@ -92,7 +92,8 @@ def published_exponents() -> tuple[PublishedExponent, ...]:
                 alpha_beta=None if constants is None else (float(constants[3]), float(constants[4])),
             )
         )
-    return tuple(found)
+    alone = published_table()["exponent"]
+    return (*found, *(PublishedExponent(**row, alpha_beta=None) for row in alone))
 
 
 def exponents(view: StudyView) -> Exponents | None:

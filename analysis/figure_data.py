@@ -27,7 +27,13 @@ __all__ = ["Allocation", "AllocationLine", "Band", "HoldOut", "Isoflop", "Isoflo
 
 Floats = NDArray[np.float64]
 
-SHORT_NAMES = {"hoffmann": "Hoffmann", "besiroglu": "Besiroglu", "kaplan": "Kaplan", "twenty": "D = 20 N"}
+SHORT_NAMES = {
+    "hoffmann": "Hoffmann",
+    "besiroglu": "Besiroglu",
+    "kaplan": "Kaplan",
+    "porian": "Porian",
+    "twenty": "D = 20 N",
+}
 """Published laws by the names that fit beside a line."""
 
 _LINE_POINTS = 60

@@ -50,6 +50,7 @@ def test_published_exponents_are_those_of_their_papers() -> None:
     assert told["hoffmann"].n_exponent == pytest.approx(0.2849 / (0.3392 + 0.2849), abs=1e-3)
     assert told["twenty"].n_exponent == pytest.approx(0.5)
     assert told["kaplan"].n_exponent == pytest.approx(0.73, abs=0.02)
+    assert told["porian"].n_exponent == 0.5185 and told["porian"].alpha_beta is None
     assert told["besiroglu"].alpha_beta == pytest.approx((0.3478, 0.3658))
 
 
