@@ -156,7 +156,8 @@ def test_figures_of_a_bare_table_are_drawn_beside_the_answer(folder: Path, tmp_p
                    "--json", cwd=tmp_path)  # fmt: skip
     assert answer(done)["observations"]["used"] == 33
     names = {"loss_against_compute", "isoflop", "allocation", "predicted_actual", "residuals", "influence", "profiles"}
+    names |= {"surface", "exponents", "coverage", "cost"}
     assert {path.name for path in (tmp_path / "drawn").iterdir()} == {
         f"{name}.{suffix}" for name in names for suffix in ("png", "svg")
     }
-    assert "7 figures in drawn" in done.stderr
+    assert "11 figures in drawn" in done.stderr
