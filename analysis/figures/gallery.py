@@ -172,8 +172,9 @@ FIGURES: tuple[FigureKind, ...] = (
         "makespan",
         "Expected and real time",
         "Left, the time in training of each run, and the wall clock of each whole stage (hollow), against what the "
-        "plan's calibration expected. Right, who trained what when: a lane a worker, pale bars ended without a "
-        "loss. Lanes are told by times: a run lies where a worker was free.",
+        "plan's calibration expected. Right, who trained what when: a lane a worker (one each for runs that it "
+        "trained together), pale bars ended without a loss. Lanes are told by times: a run lies where a worker was "
+        "free.",
         makespan_data.makespan,
         makespan.draw,
     ),
