@@ -55,7 +55,7 @@ $(VENV)/.dev: $(VENV)/.torch pyproject.toml
 lock:
 	@rm -rf .lock-venv && $(PYTHON) -m venv .lock-venv
 	@.lock-venv/bin/pip install --quiet $(TORCH) $(INDEX_FLAG)
-	@.lock-venv/bin/pip install --quiet -e ".[ray,slurm,postgres,posttrain,evaluate,corpus,dev]" $(LOCK_PINS)
+	@.lock-venv/bin/pip install --quiet -e ".[ray,slurm,postgres,tensorboard,posttrain,evaluate,corpus,dev]" $(LOCK_PINS)
 	@.lock-venv/bin/pip check
 	@{ echo "# Every package this project was tested with, but torch (pyproject.toml pins it). Written by: make lock"; \
 	   .lock-venv/bin/pip freeze --exclude-editable | grep -v '^torch=='; } > requirements.lock

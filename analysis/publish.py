@@ -1,34 +1,42 @@
 """A study's answers onto its MLflow run: figures, page, report, tables, fit, recommendation, numbers and a description.
 
 Everything goes through one ``MlflowClient`` with its own tracking URI, so that no global state is set. Publishing twice
-leaves one of each: files are replaced, tags set again, and a metric is logged only where its value is another.
+leaves one of each: files are replaced, tags set again, and a metric is logged only where its value is another. A line
+that has changed gets a new name, for MLflow takes no point back.
 Plotly's page is logged as a file, because MLflow's own ``log_figure`` writes a page that needs the network.
 """
 
 from __future__ import annotations
 
+import itertools
 import json
 import tempfile
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
+import numpy as np
+import yaml
 from mlflow import MlflowClient
-from mlflow.entities import Metric, RunTag
+from mlflow.entities import Metric, Run, RunTag
 
+from analysis.best_runs import best_at_each_budget
+from analysis.description import Pages, description
+from analysis.figure_data import Floats, allocation, loss_against_compute
 from analysis.figures.gallery import draw_all
 from analysis.interactive import write_page
 from analysis.recommendation_yaml import recommendation_yaml
 from analysis.report import write_report
 from analysis.study_view import StudyView
-from analysis.verdict import forecast_sentence, loss_interval, verdict
+from analysis.verdict import status, verdict
 from scaling.errors import UserError
-from scaling.quantity import format_count, format_flops, format_interval
 from scaling.record import Interval
+from sweeps.tracking.store import active_runs
 from trainer.whole_file import write_whole
 
-__all__ = ["description", "metrics", "publish"]
+__all__ = ["lines", "metrics", "publish"]
 
+BEST_OF_BUDGET = "scaling.best_of_budget"
 _LOGGED_ARTIFACTS = "mlflow.loggedArtifacts"
 _TABLE = "observations.json"
 
@@ -51,7 +59,12 @@ def publish(
             inside = path.parent.name if path.parent.name == "figures" else None
             client.log_artifact(run_id, str(path), artifact_path=inside)
     _log_metrics(client, run_id, metrics(view))
-    _set_tags(client, run_id, view)
+    for name, line in lines(view).items():
+        _log_line(client, run_id, name, line)
+    parent = client.get_run(run_id)
+    children = _children(client, parent)
+    _mark_the_best(client, view, children)
+    _set_tags(client, parent, view, children)
 
 
 def _pictures(view: StudyView, stage: Path, folder: Path | None) -> Iterable[Path]:
@@ -86,6 +99,9 @@ def _records(view: StudyView, stage: Path) -> Iterable[Path]:
         if record is not None:
             write_whole(stage / f"{name}.json", record.model_dump_json(indent=1))
             yield stage / f"{name}.json"
+    # Without the draws, which are most of fit.json and nothing to read.
+    write_whole(stage / "fit.yaml", yaml.safe_dump(view.fit.answer(), sort_keys=False, allow_unicode=True))
+    yield stage / "fit.yaml"
     if view.recommendation is not None:
         write_whole(stage / "recommendation.yaml", recommendation_yaml(view.recommendation))
         yield stage / "recommendation.yaml"
@@ -125,40 +141,27 @@ def metrics(view: StudyView) -> dict[str, float]:
     return found
 
 
-def description(view: StudyView) -> str:
-    """The run's description in Markdown: verdict, forecast against outcome, configuration."""
-    lines = [f"**{_plain(view.name)}** {_plain(view.question)}", ""]
-    made = view.recommendation
-    if made is not None and made.illustration:
-        orders = f"{made.extrapolation_orders:.1f}"
-        lines += [f"**Illustration, not advice**: {orders} orders of magnitude beyond the fitted runs.", ""]
-    lines += [_plain(verdict(view)), ""]
-    record = forecast_sentence(view)
-    if record is not None:
-        lines += [record, ""]
-    if made is not None:
-        shape, loss = made.shape, made.loss
-        rows = {
-            "compute": format_flops(made.flops),
-            "parameters": format_interval(made.params),
-            "tokens": format_interval(made.tokens),
-            "loss": f"{loss_interval(loss)} nats per token" if loss else "no law to predict it",
-            "shape": f"{shape.layers} layers × {shape.width}, {shape.heads} heads, vocabulary {shape.vocabulary:,}",
-            "learning rate": f"{made.learning_rate.estimate:.2g}",
-            "batch": f"{format_count(made.global_batch_tokens)} tokens",
+def lines(view: StudyView) -> dict[str, dict[str, Floats]]:
+    """What the study says at each compute, as series for MLflow's chart with ``flops`` on its x axis.
+
+    ``frontier``: the least loss; ``optimum``: N* and D*; with their bounds, each where the fit has it.
+    """
+    found = {}
+    frontier = loss_against_compute(view).frontier
+    if frontier is not None:
+        found["frontier"] = {
+            "flops": frontier.x,
+            "loss": frontier.estimate,
+            "loss_low": frontier.low,
+            "loss_high": frontier.high,
         }
-        lines += ["| recommended | |", "|---|---|", *(f"| {name} | {value} |" for name, value in rows.items()), ""]
-    lines.append(f"Intervals at {view.fit.level:.0%}. Open `report.html` and `curves.html` under Artifacts.")
-    if view.reproduce_command:
-        lines += ["", f"Reproduce: `{view.reproduce_command}`"]
-    return "\n".join(lines)
-
-
-def _plain(text: str) -> str:
-    """``text`` without the characters that Markdown or HTML would act on."""
-    for character in "\\`*_[]|#":
-        text = text.replace(character, "\\" + character)
-    return text.replace("<", "&lt;").replace(">", "&gt;")
+    placed = allocation(view)
+    if placed is not None:
+        params, tokens = placed.lines[0].params, placed.lines[0].tokens
+        found["optimum"] = {"flops": params.x}
+        for name, band in (("params", params), ("tokens", tokens)):
+            found["optimum"] |= {name: band.estimate, f"{name}_low": band.low, f"{name}_high": band.high}
+    return found
 
 
 def _log_metrics(client: MlflowClient, run_id: str, wanted: dict[str, float]) -> None:
@@ -169,19 +172,67 @@ def _log_metrics(client: MlflowClient, run_id: str, wanted: dict[str, float]) ->
         client.log_batch(run_id, metrics=changed)
 
 
-def _set_tags(client: MlflowClient, run_id: str, view: StudyView) -> None:
-    """Description, study, keys of fit and forecast, and the mark by which MLflow shows a table as one."""
-    logged = json.loads(client.get_run(run_id).data.tags.get(_LOGGED_ARTIFACTS, "[]"))
+def _log_line(client: MlflowClient, run_id: str, name: str, line: Mapping[str, Floats]) -> None:
+    """Under ``NAME/…``, or ``NAME-2/…`` and so on where an earlier fit's line has the name."""
+    wanted = {key: values[np.isfinite(values)] for key, values in line.items() if np.isfinite(values).any()}
+    for number in itertools.count(1):
+        group = name if number == 1 else f"{name}-{number}"
+        known = {key: client.get_metric_history(run_id, f"{group}/{key}") for key in wanted}
+        if not any(known.values()):
+            break
+        if all([point.value for point in known[key]] == values.tolist() for key, values in wanted.items()):
+            return
+    now = int(time.time() * 1000)
+    points = [
+        Metric(f"{group}/{key}", float(value), now, step)
+        for key, values in line.items()
+        for step, value in enumerate(values)
+        if np.isfinite(value)
+    ]
+    client.log_batch(run_id, metrics=points)
+
+
+def _children(client: MlflowClient, parent: Run) -> dict[str, Run]:
+    """The study's runs in MLflow by run key."""
+    study = parent.data.tags.get("scaling.study")
+    runs = active_runs(client, parent.info.experiment_id, "tags.scaling.kind != 'study'") if study else ()
+    return {
+        run.data.tags["scaling.run_key"]: run
+        for run in runs
+        if run.data.tags.get("scaling.study") == study and "scaling.run_key" in run.data.tags
+    }
+
+
+def _mark_the_best(client: MlflowClient, view: StudyView, children: Mapping[str, Run]) -> None:
+    best = {run.run_key for run in best_at_each_budget(view)}
+    for key, run in children.items():
+        marked = run.data.tags.get(BEST_OF_BUDGET)
+        if key in best and marked is None:
+            client.set_tag(run.info.run_id, BEST_OF_BUDGET, "true")
+        elif key not in best and marked is not None:
+            client.delete_tag(run.info.run_id, BEST_OF_BUDGET)
+
+
+def _set_tags(client: MlflowClient, parent: Run, view: StudyView, children: Mapping[str, Run]) -> None:
+    """Description, what studies are filtered by, and the mark by which MLflow shows a table as one."""
+    logged = json.loads(parent.data.tags.get(_LOGGED_ARTIFACTS, "[]"))
     table = {"path": _TABLE, "type": "table"}
+    pages = Pages(
+        parent.info.experiment_id, parent.info.run_id, {key: run.info.run_id for key, run in children.items()}
+    )
+    commits = {run.data.tags.get("mlflow.source.git.commit") for run in children.values()} - {None}
     tags = {
-        "mlflow.note.content": description(view),
+        "mlflow.note.content": description(view, pages),
         _LOGGED_ARTIFACTS: json.dumps(logged if table in logged else [*logged, table]),
         "scaling.study": view.name,
-        "verdict": verdict(view),
-        "fit_key": view.fit.key,
+        "scaling.question": view.question,
+        "scaling.answer": verdict(view),
+        "scaling.verdict": status(view),
+        "scaling.fit_key": view.fit.key,
     }
     if view.forecast is not None:
-        tags["forecast_key"] = view.forecast.key
-    if view.recommendation is not None:
-        tags["illustration"] = str(view.recommendation.illustration).lower()
-    client.log_batch(run_id, tags=[RunTag(name, value) for name, value in tags.items()])
+        tags["scaling.forecast_key"] = view.forecast.key
+        tags["scaling.forecast_outcome"] = "open" if view.outcome is None else "inside" if view.outcome.inside else "outside"
+    if len(commits) == 1:  # runs of several are told apart by their own tags
+        tags["mlflow.source.git.commit"] = str(commits.pop())
+    client.log_batch(parent.info.run_id, tags=[RunTag(name, value) for name, value in tags.items()])

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from analysis.study_view import StudyView
 from scaling.fit import Fit
 from scaling.quantity import format_count, format_flops, format_interval
 from scaling.record import Interval
 
-__all__ = ["forecast_sentence", "loss_interval", "percent", "range_text", "verdict"]
+__all__ = ["forecast_sentence", "loss_interval", "percent", "range_text", "status", "verdict"]
 
 
 def loss_interval(interval: Interval, digits: int = 2) -> str:
@@ -39,6 +41,14 @@ def verdict(view: StudyView) -> str:
         f"With {format_flops(made.flops)}, train {format_interval(made.params)} parameters on "
         f"{format_interval(made.tokens)} tokens{loss}."
     )
+
+
+def status(view: StudyView) -> Literal["advice", "illustration", "exponents", "refused"]:
+    """How much the verdict is worth, in a word."""
+    if view.recommendation is not None:
+        return "illustration" if view.recommendation.illustration else "advice"
+    found = any(part.status == "ok" for part in (view.fit.parametric, view.fit.isoflop))
+    return "exponents" if found else "refused"
 
 
 def _exponent_sentence(fit: Fit) -> str:

@@ -20,12 +20,13 @@ from scaling.table_conventions import loss_unit, mixed_params, mixed_ratios, mix
 from scaling.table_file import load_rows
 from scaling.table_rows import LARGEST_COUNT, left_out, numbers, rejections, text
 
-__all__ = ["BUDGET_TOLERANCE", "Table", "budget_levels", "read_table"]
+__all__ = ["BUDGET_TOLERANCE", "FIELDS", "Table", "budget_levels", "read_table", "usual_names"]
 
 BUDGET_TOLERANCE = 0.10
 """Runs whose compute differs by less than this are of one budget: batches are whole, so no two runs are quite equal."""
 
-_FIELDS = ("params", "tokens", "loss", "flops")
+FIELDS = ("params", "tokens", "loss", "flops")
+"""What a table is fitted by; its last may be left out."""
 _PARAMS_NAMES: dict[ParamsConvention, tuple[str, ...]] = {
     "total": ("params_total", "params", "n_params", "N", "parameters"),
     "nonembedding": ("params_nonembedding", "params_no_embed", "params", "n_params", "N", "parameters"),
@@ -102,6 +103,11 @@ def budget_levels(flops: FloatArray, tolerance: float = BUDGET_TOLERANCE) -> np.
             level, first = level + 1, value
         levels[index], previous = level, value
     return levels
+
+
+def usual_names(params_convention: ParamsConvention = "total") -> dict[str, tuple[str, ...]]:
+    """The columns that are tried for each of ``FIELDS``, in this order."""
+    return {"params": _PARAMS_NAMES[params_convention], **_NAMES}
 
 
 def _column(frame: pd.DataFrame, name: str, columns: Mapping[str, str], candidates: tuple[str, ...]) -> str | None:
@@ -220,12 +226,12 @@ def read_table(
     if flops_convention not in (None, "exact", "6nd"):
         raise UserError(f"flops_convention is {flops_convention!r}: use exact or 6nd")
     columns = dict(columns or {})
-    unknown = [name for name in columns if name not in _FIELDS]
+    unknown = [name for name in columns if name not in FIELDS]
     if unknown:
-        raise UserError(f"columns: {unknown[0]} is not a field; the fields are {', '.join(_FIELDS)}")
+        raise UserError(f"columns: {unknown[0]} is not a field; the fields are {', '.join(FIELDS)}")
     frame, malformed = load_rows(source)
-    candidates = {"params": _PARAMS_NAMES[params_convention], **_NAMES}
-    found = {name: _column(frame, name, columns, candidates[name]) for name in _FIELDS}
+    candidates = usual_names(params_convention)
+    found = {name: _column(frame, name, columns, candidates[name]) for name in FIELDS}
     missing = [name for name in ("params", "tokens", "loss") if found[name] is None]
     if missing:
         remedy = ",".join(f"{name}=COLUMN" for name in missing)

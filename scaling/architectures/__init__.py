@@ -13,7 +13,7 @@ from scaling.architectures import gpt2, llama, lstm, mamba2
 from scaling.errors import UserError
 from scaling.shape import ForwardFlops, ModelShape, ParameterCounts
 
-__all__ = ["Architecture", "check", "get", "total_params", "training_flops"]
+__all__ = ["Architecture", "check", "family_of", "get", "total_params", "training_flops"]
 
 _BUILT_IN: dict[str, Architecture] = {"llama": llama, "gpt2": gpt2, "lstm": lstm, "mamba2": mamba2}
 
@@ -56,6 +56,11 @@ def check(shape: ModelShape) -> None:
     """``ValueError`` if ``shape`` is none that its architecture can have; an outside package's are its own to check."""
     if shape.architecture in _BUILT_IN:
         _BUILT_IN[shape.architecture].check(shape)
+
+
+def family_of(name: str) -> str:
+    """transformer, recurrent or state-space; an outside architecture that states no ``FAMILY`` is one of its own."""
+    return str(getattr(get(name), "FAMILY", name))
 
 
 def total_params(shape: ModelShape) -> int:

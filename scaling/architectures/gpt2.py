@@ -11,6 +11,7 @@ from scaling.architectures.size_dial import TRANSFORMER_WIDTHS, head_width, near
 from scaling.shape import ForwardFlops, ModelShape, ParameterCounts
 
 __all__ = [
+    "FAMILY",
     "check",
     "count_parameters",
     "forward_flops",
@@ -19,6 +20,7 @@ __all__ = [
     "training_flops_per_token",
 ]
 
+FAMILY = "transformer"
 _FFN_RATIO = 4
 
 

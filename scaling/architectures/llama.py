@@ -11,6 +11,7 @@ from scaling.architectures.size_dial import TRANSFORMER_WIDTHS, head_width, near
 from scaling.shape import ForwardFlops, ModelShape, ParameterCounts
 
 __all__ = [
+    "FAMILY",
     "attention_parameters_per_layer",
     "check",
     "count_parameters",
@@ -20,6 +21,7 @@ __all__ = [
     "training_flops_per_token",
 ]
 
+FAMILY = "transformer"
 _GROUPED_FROM_WIDTH = 4096
 _GROUPED_KV_HEADS = 8
 

@@ -11,6 +11,7 @@ from scaling.architectures.size_dial import nearest_shape, transformer_aspect
 from scaling.shape import ForwardFlops, ModelShape, ParameterCounts
 
 __all__ = [
+    "FAMILY",
     "check",
     "count_parameters",
     "forward_flops",
@@ -19,6 +20,7 @@ __all__ = [
     "training_flops_per_token",
 ]
 
+FAMILY = "recurrent"
 _WIDTHS = (
     *range(16, 128, 8), *range(128, 512, 16), *range(512, 1024, 32), *range(1024, 2048, 64),
     *range(2048, 16384 + 1, 256),

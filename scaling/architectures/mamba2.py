@@ -15,6 +15,7 @@ from scaling.shape import ForwardFlops, ModelShape, ParameterCounts
 
 __all__ = [
     "CONVOLUTION",
+    "FAMILY",
     "check",
     "chunk_length",
     "chunked_flops",
@@ -25,6 +26,7 @@ __all__ = [
     "training_flops_per_token",
 ]
 
+FAMILY = "state-space"
 CONVOLUTION = 4
 """Taps of the short convolution."""
 EXPANSION = 2

@@ -18,11 +18,25 @@ METHODS = ("parametric", "isoflop", "envelope")
 
 
 def fit(
-    table: Annotated[Path, typer.Argument(metavar="TABLE", help="Runs as .csv or .parquet: parameters, tokens, loss.")],
+    source: Annotated[
+        str,
+        typer.Argument(
+            metavar="SOURCE",
+            help="Runs as .csv or .parquet (parameters, tokens, loss), or what another tool logged: "
+            "mlflow:EXPERIMENT, wandb:EXPORT.csv, tensorboard:FOLDER, optuna:STORAGE#STUDY.",
+        ),
+    ],
     columns: Annotated[
         str | None,
         typer.Option(help="Your names for our columns, as params=n_params,tokens=tokens,loss=loss,flops=flops."),
     ] = None,
+    tracking_uri: Annotated[
+        str | None,
+        typer.Option(envvar="MLFLOW_TRACKING_URI", metavar="URI", help="Of an MLflow experiment's store."),
+    ] = None,
+    unfinished: Annotated[
+        bool, typer.Option("--unfinished", help="Also logged runs that failed, were stopped or still run.")
+    ] = False,
     params_convention: Annotated[str, typer.Option(help="total, nonembedding or with-head.")] = "total",
     flops_convention: Annotated[
         str | None, typer.Option(help="exact or 6nd; by default exact where the table has FLOPs.")
@@ -60,7 +74,10 @@ def fit(
     Exits with 3 if the data supports none of the fits; the reasons are printed.
 
     Example: scaling fit runs.csv --columns params=N,tokens=D,loss=val_loss --out fit.json
+
+    Example: scaling fit mlflow:ladder --columns params=params.n_params,tokens=tokens,loss=metrics.val_loss.min
     """
+    from scaling.cli.table_source import column_names, runs_of
     from scaling.fits.together import fit_table
     from scaling.table import read_table
 
@@ -70,9 +87,16 @@ def fit(
     _check("--resample", resample, ("residuals", "wild", "points", "size", "budget", "trunk"))
     if flops_convention is not None:
         _check("--flops-convention", flops_convention, ("exact", "6nd"))
+    table, named, name = runs_of(
+        source,
+        column_names(columns),
+        params_convention,  # type: ignore[arg-type]
+        tracking_uri=tracking_uri,
+        unfinished=unfinished,
+    )
     runs = read_table(
         table,
-        columns=_mapping(columns),
+        columns=named,
         params_convention=params_convention,  # type: ignore[arg-type]
         flops_convention=flops_convention,  # type: ignore[arg-type]
     )
@@ -90,7 +114,7 @@ def fit(
     if out is not None:
         _write(out, made.model_dump_json(indent=2))
     if figures is not None:
-        _draw(runs, made, table.stem, figures)
+        _draw(runs, made, name, figures)
     if as_json:
         print_json(made.answer())
     else:
@@ -102,18 +126,6 @@ def fit(
 def _check(option: str, value: str, allowed: tuple[str, ...]) -> None:
     if value not in allowed:
         raise UserError(f"{option} is {value!r}: choose {', '.join(allowed)}")
-
-
-def _mapping(text: str | None) -> dict[str, str] | None:
-    if text is None:
-        return None
-    pairs = [part.partition("=") for part in text.split(",") if part.strip()]
-    for ours, equals, theirs in pairs:
-        if not equals or not theirs.strip():
-            raise UserError(
-                f"--columns has {ours!r}: write ours=yours, as params=n_params,tokens=n_tokens,loss=val_loss"
-            )
-    return {ours.strip(): theirs.strip() for ours, _, theirs in pairs}
 
 
 def _draw(runs: Table, made: Fit, name: str, folder: Path) -> None:

@@ -115,7 +115,8 @@ def tracked(conductor: Conductor, plan: Plan) -> Iterator[Callable[[StudyResult,
 
     absolute = conductor.workspace.tracking_uri(uri)
     artifacts = conductor.workspace.artifacts_uri(absolute)
-    thread = ProjectionThread(conductor.ledger.url, absolute, artifacts, conductor.study.name, plan)
+    folder_of = conductor.workspace.run_folder
+    thread = ProjectionThread(conductor.ledger.url, absolute, artifacts, conductor.study.name, plan, folder_of)
     published: list[tuple[StudyResult, WrittenReport]] = []
     status = "KILLED"
     try:
@@ -157,7 +158,8 @@ def send_again(conductor: Conductor, plan: Plan, study_file: Path, uri: str, *, 
     now = standing(conductor.ledger, space, name)
     status = "RUNNING" if now.running else "KILLED" if not now.ended else "FINISHED"
     try:
-        projection = MlflowProjection(conductor.ledger.url, absolute, space.artifacts_uri(absolute), name, plan)
+        artifacts = space.artifacts_uri(absolute)
+        projection = MlflowProjection(conductor.ledger.url, absolute, artifacts, name, plan, space.run_folder)
         projection.sync(anew=anew, progress=conductor.progress.step)
         complete = now.ended and not now.coming
         if complete:

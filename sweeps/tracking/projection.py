@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from mlflow import MlflowClient
@@ -20,6 +21,7 @@ from mlflow.protos.databricks_pb2 import RESOURCE_ALREADY_EXISTS, ErrorCode
 from scaling.record import content_hash
 from sweeps.ledger.ledger import Ledger, RunRow
 from sweeps.planning.plan import Plan
+from sweeps.tracking.corpus_input import corpus_input
 from sweeps.tracking.records import STATUS, final_metrics, forecast_metrics, metrics_of, params_of, system_tags, tags_of
 from sweeps.tracking.run_facts import facts_of_study
 from sweeps.tracking.sent import Sent, forget, sent_of, unsent_points
@@ -36,11 +38,22 @@ POINTS_PER_BATCH = 330
 class MlflowProjection:
     """Keeps one study's MLflow runs like its ledger rows. Not thread-safe: use one in one thread."""
 
-    def __init__(self, ledger_url: str, tracking_uri: str, artifacts: str | None, study: str, plan: Plan) -> None:
-        """``artifacts`` is where a new experiment keeps its files; None leaves it to the tracking server."""
+    def __init__(
+        self,
+        ledger_url: str,
+        tracking_uri: str,
+        artifacts: str | None,
+        study: str,
+        plan: Plan,
+        checkpoints: Callable[[str], Path] | None = None,
+    ) -> None:
+        """``artifacts`` is where a new experiment keeps its files; None leaves it to the tracking server.
+
+        ``checkpoints`` gives the folder of a run's by its key; without it they are not named.
+        """
         self.answered_at = time.monotonic()
         """When the store last did what it was asked."""
-        self._artifacts = artifacts
+        self._artifacts, self._checkpoints = artifacts, checkpoints
         self._ledger = Ledger(ledger_url)
         self._client: MlflowClient = open_client(tracking_uri)
         self._uri, self._study, self._plan = tracking_uri, study, plan
@@ -88,12 +101,9 @@ class MlflowProjection:
 
     def _parent(self) -> str:
         known = self._sent.get("")
-        facts = [Param(name, str(value)[:500]) for name, value in self._plan.facts().items()]
         if known:
             if "" in self._adopted:
-                # MLflow changes no parameter: of a plan that has grown since, it keeps what it was told first.
-                told = self._client.get_run(known.mlflow_run_id).data.params
-                self._client.log_batch(known.mlflow_run_id, params=[one for one in facts if one.key not in told])
+                self._describe_study(known.mlflow_run_id)
                 self._remember("", known)
             self._client.update_run(known.mlflow_run_id, status="RUNNING")
             return known.mlflow_run_id
@@ -102,11 +112,22 @@ class MlflowProjection:
             "scaling.study": self._study,
             "scaling.plan": self._plan_hash(),
             "scaling.data_key": self._plan.corpus.data_key,
+            "scaling.architecture": ", ".join(sorted({shape.architecture for shape in self._plan.shapes})),
+            "scaling.budget": f"{self._plan.sweep_flops:.2e}",
+            "mlflow.source.name": "scaling run",
         }
         run = self._client.create_run(self._experiment, run_name=self._study, tags=tags)
-        self._client.log_batch(run.info.run_id, params=facts)
+        self._describe_study(run.info.run_id)
         self._remember("", Sent(run.info.run_id))
         return str(run.info.run_id)
+
+    def _describe_study(self, run_id: str) -> None:
+        """The plan as parameters, the corpus as the data set that the study was trained on."""
+        facts = [Param(name, str(value)[:500]) for name, value in self._plan.facts().items()]
+        # MLflow changes no parameter: of a plan that has grown since, it keeps what it was told first.
+        told = self._client.get_run(run_id).data.params
+        self._client.log_batch(run_id, params=[one for one in facts if one.key not in told])
+        self._client.log_inputs(run_id, [corpus_input(self._plan)])
 
     def _remember(self, key: str, sent: Sent) -> None:
         self._sent[key] = sent
@@ -171,7 +192,8 @@ class MlflowProjection:
         if trunk is not None and trunk.started_at is not None:
             parent = (self._sent.get(trunk.key) or self._child(trunk, rows, carriers)).mlflow_run_id
         kind = "branch" if trunk is not None else "trunk" if row.key in carriers else "run"
-        tags = tags_of(row, self._study, kind, self._plan.numerics.label)
+        folder = self._checkpoints(row.key) if self._checkpoints else None
+        tags = tags_of(row, self._study, kind, self._plan.numerics.label, folder)
         tags |= {"mlflow.parentRunId": parent, "scaling.plan": self._plan_hash()}
         if row.key in self._forecasts:
             tags["scaling.forecast"] = self._forecasts[row.key].hash

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from mlflow.entities import Metric, Param, RunTag
@@ -39,8 +40,8 @@ _NOT_IN_NAMES = re.compile(r"[^\w\-. :/]", re.ASCII)
 _LONGEST_TAG = 5000
 
 
-def tags_of(row: RunRow, study: str, kind: str, numerics: str) -> dict[str, str]:
-    """What the run is found and grouped by; ``kind`` is trunk, branch or run."""
+def tags_of(row: RunRow, study: str, kind: str, numerics: str, checkpoints: Path | None = None) -> dict[str, str]:
+    """What the run is found and grouped by; ``kind`` is trunk, branch or run. Its checkpoints are named, not copied."""
     shape = row.spec.shape
     tags = {
         "mlflow.source.name": "scaling sweep",
@@ -50,10 +51,15 @@ def tags_of(row: RunRow, study: str, kind: str, numerics: str) -> dict[str, str]
         "scaling.trunk_key": row.spec.trunk_key,
         "scaling.stage": row.stage,
         "scaling.architecture": shape.architecture,
+        "scaling.family": architectures.family_of(shape.architecture),
         "scaling.size": format_count(architectures.get(shape.architecture).count_parameters(shape).total),
         "scaling.numerics": numerics,
     }
-    return tags | ({"scaling.budget": f"{row.budget_flops:.2e}"} if row.budget_flops else {})
+    if row.budget_flops:
+        tags["scaling.budget"] = f"{row.budget_flops:.2e}"
+    if checkpoints is not None:
+        tags["scaling.checkpoints"] = checkpoints.as_uri()
+    return tags
 
 
 def params_of(row: RunRow) -> list[Param]:
@@ -97,15 +103,19 @@ def metrics_of(points: Sequence[Any]) -> list[Metric]:
 
 
 def final_metrics(row: RunRow) -> list[Metric]:
-    """The result's numbers as ``final_NAME``, and those of a domain as ``final_NAME/DOMAIN``."""
+    """The result's numbers as ``final_NAME``, and those of a domain as ``final_NAME/DOMAIN``.
+
+    With them size and tokens a parameter, for MLflow compares metrics as numbers and parameters as text.
+    """
     stamp, result = int((row.ended_at or 0.0) * 1000), row.result or {}
     found = {name: result.get(name) for name in _FINAL}
     for domain, loss in (result.get("domains") or {}).items():
         plain = _NOT_IN_NAMES.sub("_", domain)
         found |= {f"{name}/{plain}": loss[name] for name in ("loss_nats", "loss_sem", "bits_per_byte")}
-    return [
-        Metric(f"final_{name}", float(value), stamp, row.step) for name, value in found.items() if value is not None
-    ]
+    size = architectures.total_params(row.spec.shape)
+    sizes = {"params_total": size, "tokens_per_param": row.spec.tokens / size}
+    named = {f"final_{name}": value for name, value in found.items()} | sizes
+    return [Metric(name, float(value), stamp, row.step) for name, value in named.items() if value is not None]
 
 
 def forecast_metrics(forecast: Mapping[str, Any], registered_at: float) -> list[Metric]:

@@ -13,7 +13,7 @@ from mlflow.entities import Run
 from mlflow.exceptions import MlflowException
 from sqlalchemy.exc import SQLAlchemyError
 
-__all__ = ["REQUEST_SECONDS", "STORE_FAULTS", "active_runs", "open_client"]
+__all__ = ["REQUEST_SECONDS", "STORE_FAULTS", "active_runs", "impatient_client", "open_client"]
 
 REQUEST_SECONDS = 10
 """After which a request that a server took and did not answer counts as failed; MLflow's own 120 s times 7 retries
@@ -23,11 +23,16 @@ STORE_FAULTS = (OSError, SQLAlchemyError, MlflowException)
 
 
 def open_client(uri: str) -> MlflowClient:
-    """A client of the store at ``uri``; the environment's own ``MLFLOW_HTTP_REQUEST_*`` are left as they are."""
+    """A client of the store at ``uri``, which is set up if it is new."""
+    with _alone_on(uri):
+        return impatient_client(uri)
+
+
+def impatient_client(uri: str) -> MlflowClient:
+    """A client that waits ``REQUEST_SECONDS``; the environment's own ``MLFLOW_HTTP_REQUEST_*`` are left as they are."""
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", str(REQUEST_SECONDS))
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
-    with _alone_on(uri):
-        return MlflowClient(tracking_uri=uri)
+    return MlflowClient(tracking_uri=uri)
 
 
 @contextmanager

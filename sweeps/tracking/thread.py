@@ -5,6 +5,8 @@ from __future__ import annotations
 import logging
 import threading
 import time
+from collections.abc import Callable
+from pathlib import Path
 
 from sweeps.planning.plan import Plan
 from sweeps.tracking.projection import MlflowProjection
@@ -27,10 +29,11 @@ class ProjectionThread:
         artifacts: str | None,
         study: str,
         plan: Plan,
+        checkpoints: Callable[[str], Path] | None = None,
         *,
         every_seconds: float = 3.0,
     ) -> None:
-        self._arguments = (ledger_url, tracking_uri, artifacts, study, plan)
+        self._arguments = (ledger_url, tracking_uri, artifacts, study, plan, checkpoints)
         self._every, self._stop = every_seconds, threading.Event()
         self._projection: MlflowProjection | None = None
         self.fault: Exception | None = None

@@ -13,7 +13,10 @@ import pandas as pd
 import pytest
 from mlflow import MlflowClient
 
-from analysis.publish import description, metrics, publish
+from analysis.best_runs import best_at_each_budget
+from analysis.description import Pages, description
+from analysis.figure_data import loss_against_compute
+from analysis.publish import lines, metrics, publish
 from analysis.study_view import StudyView
 from scaling.errors import UserError
 from scaling.fit import Fit
@@ -49,7 +52,8 @@ def test_a_reader_of_the_run_finds_every_file(published: Published) -> None:
         path.relative_to(published.artifacts).as_posix() for path in published.artifacts.rglob("*") if path.is_file()
     }
     assert {"report.html", "curves.html", "observations.json", "observations.csv", "observations.parquet"} <= found
-    assert {"fit.json", "forecast.json", "outcome.json", "recommendation.json", "recommendation.yaml"} <= found
+    assert {"fit.json", "fit.yaml", "forecast.json", "outcome.json"} <= found
+    assert {"recommendation.json", "recommendation.yaml"} <= found
     for name in ("loss_against_compute", "isoflop", "allocation", "predicted_actual"):
         assert {f"figures/{name}.png", f"figures/{name}.svg"} <= found
 
@@ -78,11 +82,79 @@ def test_the_law_is_logged_with_its_bounds(published: Published, view: StudyView
 
 
 def test_the_description_states_verdict_forecast_and_configuration(published: Published, view: StudyView) -> None:
-    text = published.client.get_run(published.run_id).data.tags["mlflow.note.content"]
-    assert text == description(view)
+    run = published.client.get_run(published.run_id)
+    text = run.data.tags["mlflow.note.content"]
+    assert text == description(view, Pages(run.info.experiment_id, run.info.run_id))
     assert "Illustration, not advice" in text
     assert "A forecast registered before its run" in text
     assert "| learning rate |" in text
+
+
+def test_studies_are_found_by_what_came_of_them(published: Published, view: StudyView) -> None:
+    client, experiment = published.client, published.client.get_run(published.run_id).info.experiment_id
+    for where in (
+        "tags.scaling.verdict = 'illustration'",
+        f"tags.scaling.forecast_outcome = '{'inside' if view.outcome and view.outcome.inside else 'outside'}'",
+        f"tags.scaling.fit_key = '{view.fit.key}'",
+        "tags.scaling.question LIKE '%64 H100s%'",
+    ):
+        found = client.search_runs([experiment], filter_string=where)
+        assert published.run_id in {run.info.run_id for run in found}, where
+
+
+def test_the_frontier_is_a_series_over_compute_with_its_bounds(published: Published, view: StudyView) -> None:
+    frontier = loss_against_compute(view).frontier
+    assert frontier is not None
+    for name, values in (
+        ("flops", frontier.x), ("loss", frontier.estimate), ("loss_low", frontier.low), ("loss_high", frontier.high),
+    ):  # fmt: skip
+        history = published.client.get_metric_history(published.run_id, f"frontier/{name}")
+        assert [point.value for point in history] == values.tolist(), "once, though it was published twice"
+        assert [point.step for point in history] == list(range(len(values)))
+    assert lines(view)["optimum"].keys() >= {"flops", "params", "params_low", "tokens_high"}
+
+
+def test_a_frontier_that_changed_is_another_series_and_coming_back_is_none(
+    published: Published, make_view: Callable[..., StudyView], view: StudyView, fit: Fit, tmp_path: Path
+) -> None:
+    client = published.client
+    run_id = client.create_run(client.get_run(published.run_id).info.experiment_id).info.run_id
+    (tmp_path / "figures").mkdir()
+    for name in ("figures/drawn.png", "report.html", "curves.html"):
+        (tmp_path / name).write_text("as drawn")
+    beyond = fit.model_copy(update={"fitted_range": fit.fitted_range.model_copy(update={"flops": (1e10, 1e12)})})
+    for fitted in (fit, beyond, fit):
+        publish(make_view(fit=fitted), tracking_uri=published.uri, run_id=run_id, folder=tmp_path)
+    assert len({len(client.get_metric_history(run_id, f"frontier{n}/loss")) for n in ("", "-2")}) == 1
+    assert not client.get_metric_history(run_id, "frontier-3/loss")
+
+
+def test_the_best_run_at_each_budget_is_marked_and_linked(
+    published: Published, make_view: Callable[..., StudyView], tmp_path: Path
+) -> None:
+    client = published.client
+    experiment = client.get_run(published.run_id).info.experiment_id
+    view = make_view(name="marked")
+    best = [run.run_key for run in best_at_each_budget(view)]
+    assert len(best) == 4, "one a budget"
+    rows = view.observations[view.observations["role"] == "fit"]
+    assert set(best) == set(rows.loc[rows.groupby(rows["flops_6nd"].round(-9))["loss_nats"].idxmin(), "run_key"])
+    tags = {"scaling.study": "marked", "scaling.kind": "run"}
+    ids = {
+        key: client.create_run(experiment, tags=tags | {"scaling.run_key": key}).info.run_id for key in rows["run_key"]
+    }
+    once_best = next(key for key in ids if key not in best)
+    client.set_tag(ids[once_best], "scaling.best_of_budget", "true")
+    parent = client.create_run(experiment, tags={"scaling.study": "marked", "scaling.kind": "study"}).info.run_id
+    (tmp_path / "figures").mkdir()
+    for name in ("figures/drawn.png", "report.html", "curves.html"):
+        (tmp_path / name).write_text("as drawn")
+    publish(view, tracking_uri=published.uri, run_id=parent, folder=tmp_path)
+    found = client.search_runs([experiment], filter_string="tags.scaling.best_of_budget = 'true'")
+    assert {run.info.run_id for run in found} == {ids[key] for key in best}
+    text = client.get_run(parent).data.tags["mlflow.note.content"]
+    assert all(f"(#/experiments/{experiment}/runs/{ids[key]})" in text for key in best)
+    assert f"(#/experiments/{experiment}/runs/{parent}/artifacts/report.html)" in text
 
 
 def test_what_was_written_is_sent_as_it_stands_and_changed_numbers_anew(
