@@ -232,7 +232,9 @@ def _set_tags(client: MlflowClient, parent: Run, view: StudyView, children: Mapp
     }
     if view.forecast is not None:
         tags["scaling.forecast_key"] = view.forecast.key
-        tags["scaling.forecast_outcome"] = "open" if view.outcome is None else "inside" if view.outcome.inside else "outside"
+        tags["scaling.forecast_outcome"] = "open"
+    if view.outcome is not None:
+        tags["scaling.forecast_outcome"] = "inside" if view.outcome.inside else "outside"
     if len(commits) == 1:  # runs of several are told apart by their own tags
         tags["mlflow.source.git.commit"] = str(commits.pop())
     client.log_batch(parent.info.run_id, tags=[RunTag(name, value) for name, value in tags.items()])
