@@ -6,6 +6,7 @@ does not exist is NaN. Intervals are at the fit's level.
 
 from __future__ import annotations
 
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -23,7 +24,7 @@ from scaling.record import Interval
 
 __all__ = ["Allocation", "AllocationLine", "Band", "HoldOut", "Isoflop", "IsoflopLine", "LossAgainstCompute",
            "LossCurve", "PredictedActual", "allocation", "isoflop", "loss_against_compute",
-           "predicted_actual"]  # fmt: skip
+           "loss_curves", "predicted_actual"]  # fmt: skip
 
 Floats = NDArray[np.float64]
 
@@ -345,11 +346,16 @@ def _hold_out(view: StudyView) -> HoldOut | None:
 
 
 def _curves(view: StudyView) -> tuple[LossCurve, ...]:
-    """The held-out loss along each run, or the training loss of runs that logged fewer than three of it."""
+    """The curves of the finished runs."""
     rows = view.observations[view.observations["status"] == "finished"].drop_duplicates("run_key")
     params = dict(zip(rows["run_key"].astype(str), _column(rows, view.params_column), strict=True))
     unseen = set(rows.loc[rows["role"] == "hold-out", "run_key"].astype(str))
-    known = view.curves[view.curves["run_key"].isin(list(params)) & (view.curves["flops"] > 0)]
+    return loss_curves(view.curves, params, unseen)
+
+
+def loss_curves(logged: pd.DataFrame, params: Mapping[str, float], unseen: Collection[str]) -> tuple[LossCurve, ...]:
+    """The held-out loss along each run of ``params`` (N by key), or the training loss of runs that have logged none."""
+    known = logged[logged["run_key"].isin(list(params)) & (logged["flops"] > 0)]
     known = known.sort_values(["run_key", "flops"], kind="stable")
     flops, held_out, train = (_column(known, name) for name in ("flops", "held_out_loss", "train_loss"))
     keys, starts = np.unique(known["run_key"].to_numpy(dtype=str), return_index=True)
@@ -358,8 +364,8 @@ def _curves(view: StudyView) -> tuple[LossCurve, ...]:
     # Slices of arrays: three thousand groups of a table take five seconds.
     for key, start, end in zip(keys, starts, np.append(starts, len(known))[1:], strict=True):
         # A branch has few looks at the held-out set, and its training losses are too jagged to stand in for them.
-        logged = held_out[start:end]
-        loss = logged if np.isfinite(logged).any() else train[start:end]
+        measured = held_out[start:end]
+        loss = measured if np.isfinite(measured).any() else train[start:end]
         points = np.flatnonzero(np.isfinite(loss))
         points = points[_thin(points.size, most)]
         curves.append(

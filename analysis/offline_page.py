@@ -13,7 +13,7 @@ import hashlib
 from collections.abc import Iterable
 from functools import cache
 from importlib.resources import files
-from typing import Any
+from typing import Any, Literal
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
@@ -61,24 +61,27 @@ def _environment() -> Environment:
     )
 
 
-def _policy(scripts: Iterable[str]) -> str:
+def _policy(scripts: Iterable[str], connect: str) -> str:
     digests = [base64.b64encode(hashlib.sha256(text.encode()).digest()).decode() for text in scripts]
     allowed = " ".join(f"'sha256-{digest}'" for digest in digests)
     return (
         f"default-src 'none'; script-src {allowed}; style-src 'unsafe-inline'; img-src data: blob:; "
-        "font-src 'none'; connect-src 'none'; base-uri 'none'; form-action 'none'"
+        f"font-src 'none'; connect-src {connect}; base-uri 'none'; form-action 'none'"
     )
 
 
-def render_plots(template: str, plots_json: str, *scripts: str, **context: Any) -> str:
+def render_plots(
+    template: str, plots_json: str, *scripts: str, connect: Literal["'none'", "'self'"] = "'none'", **context: Any
+) -> str:
     """``template`` around the figures of ``plots_json``: Plotly, the style sheet, and the ``scripts`` of ``templates/``
-    inlined after ``plots.js``, with a policy for them alone."""
+    inlined after ``plots.js``, with a policy for them alone. A page that is served may ask whoever serves it for data:
+    ``connect``."""
     inlined = [script(name) for name in ("plots.js", *scripts)]
     return (
         _environment()
         .get_template(template)
         .render(
-            policy=_policy([plotly_script(), *inlined]),
+            policy=_policy([plotly_script(), *inlined], connect),
             page_css=Markup(script("page.css")),
             plotly=_packed_plotly(),
             plots=packed(plots_json),

@@ -7,6 +7,10 @@
     return new Response(new Blob([bytes]).stream().pipeThrough(new DecompressionStream("gzip"))).text();
   }
 
+  // A page that changes its figures while it is open hands them over in an event, which may come before Plotly is ready.
+  let given = null, draw_again = () => {};
+  document.addEventListener("plots", (event) => { given = event.detail; draw_again(); });
+
   const library = document.createElement("script");
   library.textContent = await unpacked("plotly");
   document.head.append(library);
@@ -37,7 +41,10 @@
     const theme = dark.matches ? "dark" : "light";
     const css = getComputedStyle(document.documentElement);
     const value = (name) => css.getPropertyValue(name).trim();
-    const spec = specs[div.dataset.plot];
+    const spec = (given ?? specs)[div.dataset.plot];
+    const figure = div.closest("figure");
+    if (figure) figure.hidden = !spec;
+    if (!spec) return;
     const axis = (given) => ({
       ...given,
       gridcolor: value("--line"), linecolor: value("--muted"), tickcolor: value("--muted"), zerolinecolor: value("--muted"),
@@ -51,6 +58,7 @@
       modebar: { bgcolor: "rgba(0,0,0,0)", color: value("--muted"), activecolor: value("--ink") },
       hoverlabel: { font: { family: css.fontFamily } },
       height: div.clientHeight || 460,
+      uirevision: "kept",  // a zoom outlives a redrawing
       // Below the axis title, however tall the plot is.
       legend: { ...spec.layout.legend, y: -58 / (0.58 * (div.clientHeight || 460)) },
     };
@@ -66,6 +74,7 @@
   const all = () => document.querySelectorAll(".plot").forEach(draw);
   document.documentElement.classList.add("live");
   all();
+  draw_again = all;
   dark.addEventListener("change", all);
   narrow.addEventListener("change", all);
 })();

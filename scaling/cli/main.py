@@ -35,6 +35,7 @@ from scaling.cli import (
     track,
     train,
     ui,
+    watch,
 )
 from scaling.errors import UserError
 
@@ -67,6 +68,7 @@ app.command("train")(train.train)
 app.command("generate")(generate.generate)
 app.command("export")(export.export)
 app.command("report")(report.report)
+app.command("watch")(watch.watch)
 app.command("ui")(ui.ui)
 
 
