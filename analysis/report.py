@@ -12,6 +12,7 @@ from pathlib import Path
 from matplotlib.figure import Figure
 
 from analysis import report_tables as tables
+from analysis.explorer import refusal as explorer_refusal
 from analysis.figures.gallery import FIGURES, figure_bytes, rendered
 from analysis.interactive import plots, plots_json
 from analysis.offline_page import data_uri, render_plots
@@ -83,6 +84,7 @@ def report_html(view: StudyView) -> str:
         plots_json(made),
         "page.js",
         view=view,
+        explorer=explorer_refusal(view) is None,
         level=level,
         verdict=verdict(view),
         record=forecast_sentence(view),

@@ -31,6 +31,7 @@ class WrittenReport:
 
 def write_report(conductor: Conductor, result: StudyResult, study_file: Path) -> WrittenReport:
     """Draw the figures and write report, interactive page and recommendation into the study's folder."""
+    from analysis.explorer import write_explorer
     from analysis.figures.gallery import draw_all
     from analysis.interactive import write_page
     from analysis.recommendation_yaml import recommendation_yaml
@@ -46,6 +47,7 @@ def write_report(conductor: Conductor, result: StudyResult, study_file: Path) ->
         write_whole(folder / "recommendation.json", result.recommendation.model_dump_json(indent=2))
     figures = tuple(draw_all(view, folder / "figures"))
     write_page(view, folder / "curves.html")
+    write_explorer(view, folder / "explorer.html")
     path = write_html(view, folder / "report.html")
     return WrittenReport(path, figures, view, command)
 

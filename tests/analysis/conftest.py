@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+import shutil
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import pandas as pd
@@ -21,6 +23,13 @@ from scaling.prediction import predict, score
 from scaling.recommend import recommend
 from scaling.recommendation import Recommendation
 
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser, Page
+
+CHROMIUM_FLAGS = [
+    "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
+    "--disable-component-update", "--disable-sync",
+]  # fmt: skip
 TRUTH = (100.0, 170.0, 2.2, 0.35, 0.35)
 BUDGETS = (8e10, 2e11, 4.9e11, 1.2e12)
 HOLD_OUT_FLOPS = 5.0e12
@@ -207,3 +216,37 @@ def make_view(
 @pytest.fixture(scope="session")
 def view(make_view: Callable[..., StudyView]) -> StudyView:
     return make_view()
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Browser]:
+    """Debian's Chromium, headless; a test that wants it is skipped where there is none."""
+    path = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    if path is None:
+        pytest.skip("there is no Chromium here (Debian: apt-get install chromium)")
+    driver = pytest.importorskip("playwright.sync_api", reason="playwright is not installed (the dev extra has it)")
+    with driver.sync_playwright() as playwright:
+        opened = playwright.chromium.launch(executable_path=path, args=CHROMIUM_FLAGS)
+        yield opened
+        opened.close()
+
+
+@pytest.fixture
+def open_page(browser: Browser) -> Iterator[Callable[..., Page]]:
+    """Opens an address on a page of its own; what goes wrong in its scripts, or breaks its policy, fails the test."""
+    contexts, faults = [], []
+
+    def opened(address: str, *, width: int = 1280, dark: bool = False, offline: bool = True) -> Page:
+        scheme: Literal["dark", "light"] = "dark" if dark else "light"
+        context = browser.new_context(viewport={"width": width, "height": 900}, color_scheme=scheme, offline=offline)
+        contexts.append(context)
+        page = context.new_page()
+        page.on("pageerror", lambda error: faults.append(str(error)))
+        page.on("console", lambda said: faults.append(said.text) if said.type == "error" else None)
+        page.goto(address)
+        return page
+
+    yield opened
+    for context in contexts:
+        context.close()
+    assert not faults, faults
