@@ -227,7 +227,9 @@ class LiveStudy:
         held_out = [row for row in done if row.stage == "hold-out"]
         planned = [row.flops for row in known.values() if row.stage == "sweep"] or [row.flops for row in known.values()]
         ends = [(self._size(row), row.flops, row.loss) for row in fitted]
-        if not ends:  # marks that are not drawn, for the axis: from the lowest loss so far to where curves are worth seeing
+        if (
+            not ends
+        ):  # marks that are not drawn, for the axis: from the lowest loss so far to where curves are worth seeing
             lowest = min(float(curve.loss.min()) for curve in curves)
             ends = [(np.nan, np.nan, lowest), (np.nan, np.nan, lowest * _WORTH_SEEING)]
         params, flops, losses = np.array(ends, np.float64).T
@@ -275,5 +277,7 @@ def _line(row: RunRow) -> dict[str, Any]:
         "state": row.state,
         "share": f"{row.share:.0%}",
         "loss": "" if row.loss is None else f"{row.loss:.4f}",
-        "speed": f"{format_count(row.tokens_per_second)} tok/s" if row.state == "running" and row.tokens_per_second else "",
+        "speed": f"{format_count(row.tokens_per_second)} tok/s"
+        if row.state == "running" and row.tokens_per_second
+        else "",
     }

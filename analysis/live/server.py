@@ -1,8 +1,8 @@
 """Serves the live page of one study on the loopback address: it can be read there, and nothing can be changed.
 
 A request must name the loopback address as its host, so that no page of another site can reach it by a name that it
-points to this machine (DNS rebinding), and only the paths below are answered: no path of a request reaches a file's. Each
-page carries its content-security policy in itself.
+points to this machine (DNS rebinding), and only the paths below are answered: no path of a request reaches a file's.
+Each page carries its content-security policy in itself.
 """
 
 from __future__ import annotations
@@ -11,7 +11,8 @@ import json
 import threading
 from functools import partial
 from http import HTTPStatus
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler, HTTPServer, ThreadingHTTPServer
+from typing import cast
 
 from analysis.live.look import PAGES, LiveStudy
 from analysis.offline_page import render_plots
@@ -94,7 +95,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _is_ours(self) -> bool:
         host, _, port = self.headers.get("Host", "").rpartition(":")
-        return host in ("127.0.0.1", "localhost") and port == str(self.server.server_address[1])
+        return host in ("127.0.0.1", "localhost") and port == str(cast(HTTPServer, self.server).server_port)
 
     def _send(self, status: HTTPStatus, kind: str, body: bytes) -> None:
         self.send_response(status)

@@ -118,9 +118,7 @@ def test_sliders_move_the_point_and_its_interval_and_the_words_say_what_python_s
 
     words = shlex.split(explorer.locator("#command").inner_text())
     given = {words[at]: float(words[at + 1]) for at in range(3, len(words), 2)}
-    meant = answer(
-        fit, given["--flops"], serve_tokens=given["--serve-tokens"], unique_tokens=given["--unique-tokens"]
-    )
+    meant = answer(fit, given["--flops"], serve_tokens=given["--serve-tokens"], unique_tokens=given["--unique-tokens"])
     assert meant.serving is not None
     said, table = explorer.locator("#said").inner_text(), explorer.locator("#answers").inner_text()
     for part in (meant.optimum.params, meant.optimum.tokens, meant.serving.params, meant.limited[0].params):

@@ -5,12 +5,9 @@ from __future__ import annotations
 import html
 import http.client
 import json
-import os
 import signal
 import subprocess
 import sys
-import threading
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -62,7 +59,13 @@ class Hand:
         self.ledger.add_points(
             spec.key,
             [
-                {"step": s, "tokens": 128 * s, "flops": row.flops * s / spec.steps, "name": name, "value": 6.0 - s / 100}
+                {
+                    "step": s,
+                    "tokens": 128 * s,
+                    "flops": row.flops * s / spec.steps,
+                    "name": name,
+                    "value": 6.0 - s / 100,
+                }
                 for s in range(1, steps + 1)
                 for name in ("train_loss", "held_out_loss")
             ],
@@ -78,8 +81,8 @@ class Hand:
             key,
             self.owner,
             "finished",
-            {"status": "finished", "loss_nats": loss, "loss_sem": 0.01, "bits_per_byte": loss / 3, "numerics": "by hand",
-             "wall_seconds": 1.0, "steps": row.spec.steps},
+            {"status": "finished", "loss_nats": loss, "loss_sem": 0.01, "bits_per_byte": loss / 3,
+             "numerics": "by hand", "wall_seconds": 1.0, "steps": row.spec.steps},
         )  # fmt: skip
 
 
@@ -184,7 +187,14 @@ def test_no_path_reaches_another_file(served: LiveServer, tmp_path: Path) -> Non
     assert answered(served.address, "/report.html")[0] == 404, "not written yet"
     (folder / "report.html").write_text("<p>report</p>")
     assert answered(served.address, "/report.html")[:2] == (200, b"<p>report</p>")
-    for path in ("/secret.txt", "/../secret.txt", "/report.html/../secret.txt", "//etc/passwd", "/%2e%2e/secret.txt", "/studies"):
+    for path in (
+        "/secret.txt",
+        "/../secret.txt",
+        "/report.html/../secret.txt",
+        "//etc/passwd",
+        "/%2e%2e/secret.txt",
+        "/studies",
+    ):
         assert answered(served.address, path)[0] == 404
 
 
@@ -201,7 +211,9 @@ def watched(study: Study, tmp_path: Path) -> Iterator[tuple[Path, str, subproces
     file = tmp_path / "tiny.yaml"
     file.write_text(yaml.safe_dump(study.model_dump(mode="json", exclude_none=True)))
     arguments = [sys.executable, "-m", "scaling.cli.main", "watch", str(file), "-w", str(tmp_path / "workspace")]
-    with subprocess.Popen([*arguments, "--port", "0", "--json"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(
+        [*arguments, "--port", "0", "--json"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
         assert process.stdout is not None
         yield file, json.loads(process.stdout.readline())["address"], process
         if process.poll() is None:
@@ -217,7 +229,16 @@ def test_a_study_is_watched_from_before_its_plan_to_its_report(
     words = page.locator("#words")
     page.wait_for_selector("html[data-phase=waiting]")
     assert "no plan yet" in words.inner_text()
-    command = [sys.executable, "-m", "scaling.cli.main", "run", str(file), "-w", str(file.parent / "workspace"), "--json"]
+    command = [
+        sys.executable,
+        "-m",
+        "scaling.cli.main",
+        "run",
+        str(file),
+        "-w",
+        str(file.parent / "workspace"),
+        "--json",
+    ]
     with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as run:
         page.wait_for_selector("html[data-phase=running]", timeout=120_000)
         page.wait_for_selector("[data-plot=loss_against_compute] .main-svg", timeout=60_000)

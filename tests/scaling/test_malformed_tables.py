@@ -214,7 +214,7 @@ def test_the_command_with_any_file_and_options(
     try:
         with redirect_stdout(printed):
             fit_command(
-                path, columns=columns, params_convention=params, flops_convention=flops, method=method,
+                str(path), columns=columns, params_convention=params, flops_convention=flops, method=method,
                 huber_delta=delta, bootstrap=bootstrap, level=level, as_json=True,
             )  # fmt: skip
     except UserError as error:
