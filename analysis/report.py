@@ -24,7 +24,7 @@ from scaling.quantity import format_count
 from scaling.record import Interval
 from trainer.whole_file import write_whole
 
-__all__ = ["report_html", "write_report"]
+__all__ = ["ReportFigure", "report_html", "still", "write_report"]
 
 _HEAVY_SVG = 100_000
 _MANY_RUNS = 150
@@ -40,7 +40,7 @@ _FLOPS_WORDS = {"exact": "exact FLOPs of the architecture", "6nd": "6 N D"}
 
 
 @dataclass(frozen=True)
-class _Figure:
+class ReportFigure:
     name: str
     title: str
     caption: str
@@ -66,9 +66,9 @@ def report_html(view: StudyView) -> str:
     made = view.once(plots)
     level = f"{view.fit.level:.0%}"
     many = len(view.observations) > _MANY_RUNS
-    stills = {kind.name: _still(figure, many) for kind, figure in rendered(view)}
+    stills = {kind.name: still(figure, many=many) for kind, figure in rendered(view)}
     figures = {
-        kind.name: _Figure(
+        kind.name: ReportFigure(
             kind.name,
             kind.title,
             kind.caption.format(level=level),
@@ -116,7 +116,7 @@ def report_html(view: StudyView) -> str:
     )
 
 
-def _still(figure: Figure, many: bool) -> str:
+def still(figure: Figure, *, many: bool) -> str:
     """The figure for paper: SVG, or WebP where hundreds of marks make an SVG too heavy for the page."""
     svg = b"" if many else figure_bytes(figure, "svg")
     return data_uri(svg, "svg") if 0 < len(svg) < _HEAVY_SVG else data_uri(figure_bytes(figure, "webp"), "webp")

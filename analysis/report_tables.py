@@ -33,6 +33,7 @@ __all__ = [
     "post_training",
     "rejected",
     "runs",
+    "table",
 ]
 
 OPTIMUM_STATUS = {
@@ -57,7 +58,7 @@ class Table:
     marked: frozenset[int] = frozenset()
 
 
-def _table(columns: Sequence[str], rows: Sequence[Sequence[Cell | str]], marked: frozenset[int] = frozenset()) -> Table:
+def table(columns: Sequence[str], rows: Sequence[Sequence[Cell | str]], marked: frozenset[int] = frozenset()) -> Table:
     cells = tuple(tuple(c if isinstance(c, Cell) else Cell(c) for c in row) for row in rows)
     return Table(tuple(columns), cells, marked)
 
@@ -74,7 +75,7 @@ def exponents(fit: Fit) -> Table:
     rows += [
         [law.name, f"{law.n_exponent:.3f}", f"{1 - law.n_exponent:.3f}", law.citation] for law in published_exponents()
     ]
-    return _table(("Law", "#N* exponent", "#D* exponent", "Source"), rows)
+    return table(("Law", "#N* exponent", "#D* exponent", "Source"), rows)
 
 
 def law_constants(fit: Fit) -> Table:
@@ -89,7 +90,7 @@ def law_constants(fit: Fit) -> Table:
         ]
         for name, i in fit.parametric.parameters.items()
     ]
-    return _table(("Constant", "#Estimate", "#Low", "#High"), rows)
+    return table(("Constant", "#Estimate", "#Low", "#High"), rows)
 
 
 def minima(fit: Fit) -> Table:
@@ -106,7 +107,7 @@ def minima(fit: Fit) -> Table:
                 loss_interval(optimum.loss, 3) if found and optimum.loss else OPTIMUM_STATUS.get(optimum.status, ""),
             ]
         )
-    return _table(("Budget", "#Runs", "#N*", "#D*", "#Loss"), rows)
+    return table(("Budget", "#Runs", "#N*", "#D*", "#Loss"), rows)
 
 
 def back_test(fit: Fit) -> Table:
@@ -123,18 +124,18 @@ def back_test(fit: Fit) -> Table:
         for cut in fit.drift.back_test or ()
     ]
     columns = ("Fitted below", "#Runs", "#Predicted up to", "#rms error", "#The law alone", f"#Inside {fit.level:.0%}")
-    return _table(columns, rows)
+    return table(columns, rows)
 
 
 def rejected(fit: Fit) -> Table:
-    return _table(("#Row", "Reason"), [[str(row.row), row.reason] for row in fit.observations.rejected])
+    return table(("#Row", "Reason"), [[str(row.row), row.reason] for row in fit.observations.rejected])
 
 
 def hyperparameters(view: StudyView) -> Table:
     """Each best value, how it grows, and the share of the loss that half and twice the best cost."""
     rates, made = view.learning_rates, view.recommendation
     if rates is None:
-        return _table((), ())
+        return table((), ())
     at_target = made.learning_rate if made else None
     if rates.tuned is None:
         costs = [valley.costs(factor) for _, valley in rates.valleys[-1:] for factor in (0.5, 2.0)] or [None, None]
@@ -147,7 +148,7 @@ def hyperparameters(view: StudyView) -> Table:
             ["Peak learning rate", _value(rates.rate_at), f"{format_count(rates.params_at)}", loss_interval(grows), "",
              *map(_cost, costs), _value(at_target)]
         ]  # fmt: skip
-        return _table(_HYPERPARAMETER_COLUMNS, rows)
+        return table(_HYPERPARAMETER_COLUMNS, rows)
     tuned = rates.tuned
     target = tuned.predict(made.params.estimate, made.tokens.estimate) if made else {}
     where = f"{format_count(tuned.params_at)} on {format_count(tuned.tokens_at)}"
@@ -159,7 +160,7 @@ def hyperparameters(view: StudyView) -> Table:
         ]
         for one in tuned.hyperparameters
     ]  # fmt: skip
-    return _table(_HYPERPARAMETER_COLUMNS, rows)
+    return table(_HYPERPARAMETER_COLUMNS, rows)
 
 
 _HYPERPARAMETER_COLUMNS = (
@@ -220,9 +221,7 @@ def configuration(made: Recommendation) -> Table:
             _row("GPU-hours", cost.gpu_hours),
             ["Cost", format_usd(cost.usd.estimate), _dollars(cost.usd)],
         ]
-    return _table(
-        ("Quantity", "Value", f"{made.level:.0%} interval or range"), [row for row in rows if row is not None]
-    )
+    return table(("Quantity", "Value", f"{made.level:.0%} interval or range"), [row for row in rows if row is not None])
 
 
 def _decimals(i: Interval) -> str:
@@ -257,7 +256,7 @@ def alternatives(made: Recommendation) -> Table:
         for a in made.alternatives
     ]
     columns = ("Law", "#Parameters", "#Tokens", "#Tokens per parameter", "#Loss by this fit", "Source")
-    return _table(columns, rows)
+    return table(columns, rows)
 
 
 def post_training(made: Recommendation) -> Table:
@@ -275,7 +274,7 @@ def post_training(made: Recommendation) -> Table:
         for s in made.post_training
     ]
     columns = ("Stage", "#Examples", "#Tokens", "#Learning rate", "#GPU-hours", "#Cost", "Basis")
-    return _table(columns, rows)
+    return table(columns, rows)
 
 
 def plan(view: StudyView) -> Table:
@@ -294,7 +293,7 @@ def plan(view: StudyView) -> Table:
         ]
         for p in view.plan
     ]
-    return _table(("Line", "#Runs", "#Parameters", "#Tokens", "#Compute", "#Minutes", "Why"), rows)
+    return table(("Line", "#Runs", "#Parameters", "#Tokens", "#Compute", "#Minutes", "Why"), rows)
 
 
 def runs(view: StudyView) -> Table:
@@ -336,7 +335,7 @@ def runs(view: StudyView) -> Table:
         "#Time",
         "Status",
     )
-    return _table(columns, rows, frozenset(marked))
+    return table(columns, rows, frozenset(marked))
 
 
 def _number(value: object) -> float:
@@ -379,4 +378,4 @@ def outcome_rows(view: StudyView) -> Table | None:
             ],
             ["Predicted/actual − 1", percent(outcome.relative_error), "inside" if outcome.inside else "outside"],
         ]
-    return _table(("Quantity", "Value", "Remark"), rows)
+    return table(("Quantity", "Value", "Remark"), rows)

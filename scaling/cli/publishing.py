@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from scaling.errors import UserError
+
 if TYPE_CHECKING:
     from analysis.study_view import StudyView, TrainedRun
     from sweeps.conduct import Conductor, StudyResult
@@ -18,7 +20,17 @@ if TYPE_CHECKING:
     from sweeps.planning.plan import Plan
     from sweeps.workspace import Workspace
 
-__all__ = ["WrittenReport", "send_again", "tracked", "trained_runs", "ui_command", "ui_page", "write_report"]
+__all__ = [
+    "WrittenReport",
+    "finished",
+    "send_again",
+    "tracked",
+    "trained_runs",
+    "ui_command",
+    "ui_page",
+    "view_of",
+    "write_report",
+]
 
 
 @dataclass(frozen=True)
@@ -50,6 +62,21 @@ def write_report(conductor: Conductor, result: StudyResult, study_file: Path) ->
     write_explorer(view, folder / "explorer.html")
     path = write_html(view, folder / "report.html")
     return WrittenReport(path, figures, view, command)
+
+
+def view_of(conductor: Conductor, study_file: Path) -> StudyView:
+    """A finished study as pages and figures see it. Raises :class:`UserError` if it is not finished."""
+    return _view(conductor, finished(conductor, study_file), study_file, _mlflow_command(conductor, study_file))
+
+
+def finished(conductor: Conductor, study_file: Path) -> StudyResult:
+    """The result of a study all of whose runs have ended; :class:`UserError` otherwise, for asking would train."""
+    name = conductor.study.name
+    rows = conductor.ledger.runs(name) if conductor.ledger.plan_of(name) else []
+    if not rows or any(row.state in ("planned", "running") for row in rows):
+        where = conductor.workspace.root
+        raise UserError(f"study {name!r} is not finished in the workspace {where}: scaling run {study_file}")
+    return conductor.result(conductor.plan())
 
 
 def _view(conductor: Conductor, result: StudyResult, study_file: Path, mlflow_command: str) -> StudyView:
@@ -149,7 +176,6 @@ def send_again(conductor: Conductor, plan: Plan, study_file: Path, uri: str, *, 
 
     Raises :class:`UserError` where MLflow can't be reached.
     """
-    from scaling.errors import UserError
     from sweeps.standing import standing
     from sweeps.tracking.projection import MlflowProjection
     from sweeps.tracking.store import STORE_FAULTS
