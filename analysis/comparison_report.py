@@ -145,5 +145,5 @@ def _effort(views: Sequence[StudyView]) -> Table:
                 view.corpus, view.machine,
             ]
         )  # fmt: skip
-    columns = ("Study", "#Runs", "#Compute", "#Training time", "#Tokens", "Basis", "Source")
+    columns = ("Study", "#Runs", "#Compute", "#Training time", "#Tokens", "Corpus", "Machine")
     return table(columns, rows)
