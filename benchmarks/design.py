@@ -1,11 +1,12 @@
 """What the design by information buys: simulated studies of known truth, against five iso-FLOP lines of seven runs.
 
-    python benchmarks/design.py interval|outside [--workers 1] [--out benchmarks/results/design.json]
+    python benchmarks/design.py interval|outside [--study-limits] [--workers 1] [--out benchmarks/results/design.json]
 
 ``interval``: the least share of the lines' compute at which designs by information know ln L and ln N* at the
 target as well as the lines do, and ln L alone where runs may branch from trunks. ``outside``: both designs at
 the same compute where the truth is not of the law that is fitted. Everything is measured by fitting simulated runs on
-the architecture's real shapes, with the estimators of ``scaling fit``.
+the architecture's real shapes, with the estimators of ``scaling fit``. With ``--study-limits`` designs by information
+keep to the limits that a study file has by default, and the lines' budgets are 2.2 apart, so that theirs do too.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ import sys
 import time
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
@@ -55,12 +56,18 @@ class Setting:
     target: float
     middle: float
     prior: LawPrior
+    ratio: float = 4.0
+    limits: Limits = field(default_factory=lambda: Limits(most_runs=35))
+
+    def under_study_limits(self) -> Setting:
+        limits = Limits(most_runs=35, smallest_share=2e-3, largest_share=0.12, fewest_steps=200)
+        return replace(self, ratio=2.2, limits=limits)
 
     def lines(self) -> Design:
-        """Five budgets a factor of 4 apart, seven sizes over a factor of 16, around what the prior expects."""
+        """Five budgets, of seven sizes over a factor of 16, around what the prior expects."""
         return isoflop_design(
             self.family,
-            budgets=budgets_for(self.flops, 5, 4.0, 7),
+            budgets=budgets_for(self.flops, 5, self.ratio, 7),
             sizes_per_budget=7,
             tokens_per_param_centre=self.prior.tokens_per_param(self.middle),
             size_step=16 ** (1 / 6),
@@ -76,7 +83,7 @@ class Setting:
             noise=NOISE,
             weights=(1.0, 0.0) if loss_alone else (1.0, 1.0),
             cooldown=COOLDOWN if branches else None,
-            limits=Limits(most_runs=35),
+            limits=self.limits,
         )
 
 
@@ -297,9 +304,11 @@ def report_outside(rows: dict) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("part", choices=("interval", "outside"))
+    parser.add_argument("--study-limits", action="store_true")
     parser.add_argument("--workers", type=int, default=1, help="processes of outside")
     parser.add_argument("--out", type=Path)
     arguments = parser.parse_args()
+    lab, laptop = (s.under_study_limits() if arguments.study_limits else s for s in (LAB, LAPTOP))
     started, done = time.monotonic(), 0
     total = 2 * 3 * len(SHARES) if arguments.part == "interval" else 2 * TRUTHS
 
@@ -314,17 +323,18 @@ def main() -> None:
         epoch = chinchilla_constants("besiroglu")
         assert epoch is not None
         result = {
-            LAB.name: same_interval(LAB, [epoch], STUDIES, told),
-            LAPTOP.name: same_interval(LAPTOP, small_truths(STUDIES // 20, LAPTOP.middle), 20, told),
+            lab.name: same_interval(lab, [epoch], STUDIES, told),
+            laptop.name: same_interval(laptop, small_truths(STUDIES // 20, laptop.middle), 20, told),
         }
         report_interval(result)
     else:
-        result = outside(LAPTOP, small_truths(TRUTHS, LAPTOP.middle), told, arguments.workers)
+        result = outside(laptop, small_truths(TRUTHS, laptop.middle), told, arguments.workers)
         report_outside(result)
+    part = f"{arguments.part} under a study's limits" if arguments.study_limits else arguments.part
     if arguments.out:
         arguments.out.parent.mkdir(parents=True, exist_ok=True)
         kept = json.loads(arguments.out.read_text(encoding="utf-8")) if arguments.out.is_file() else {}
-        kept |= {"noise": NOISE, "cooldown": COOLDOWN, "truths_outside": TRUTHS, arguments.part: result}
+        kept |= {"noise": NOISE, "cooldown": COOLDOWN, "truths_outside": TRUTHS, part: result}
         arguments.out.write_text(json.dumps(kept, indent=1) + "\n", encoding="utf-8")
 
 
