@@ -221,6 +221,7 @@ def watched(study: Study, tmp_path: Path) -> Iterator[tuple[Path, str, subproces
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(600)
 def test_a_study_is_watched_from_before_its_plan_to_its_report(
     watched: tuple[Path, str, subprocess.Popen[str]], open_page: Callable[..., Page]
 ) -> None:
@@ -240,11 +241,11 @@ def test_a_study_is_watched_from_before_its_plan_to_its_report(
         "--json",
     ]
     with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as run:
-        page.wait_for_selector("html[data-phase=running]", timeout=120_000)
+        page.wait_for_selector("html[data-phase=running]", timeout=240_000)
         page.wait_for_selector("[data-plot=loss_against_compute] .main-svg", timeout=60_000)
         assert page.locator("#running tbody tr").count() >= 1
         assert "Time left" in page.locator("#facts").inner_text()
-        run.wait(240)
+        run.wait(400)
     page.wait_for_selector("html[data-phase=ended]", timeout=60_000)
     report = page.get_by_role("link", name="the report")
     report.wait_for(timeout=60_000)

@@ -127,12 +127,12 @@ class Site:
 
 
 def finish(process: subprocess.Popen[bytes], code: int = 0) -> str:
-    output, _ = process.communicate(timeout=250)
+    output, _ = process.communicate(timeout=500)
     assert process.returncode == code, output.decode()
     return output.decode()
 
 
-def eventually(condition: Callable[[], Any], seconds: float = 120.0) -> Any:
+def eventually(condition: Callable[[], Any], seconds: float = 240.0) -> Any:
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
         if found := condition():

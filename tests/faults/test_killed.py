@@ -140,6 +140,7 @@ def test_a_signal_stops_cleanly_with_its_exit_code_and_the_sweep_resumes(
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(600)
 @pytest.mark.filterwarnings("ignore::sqlalchemy.exc.SADeprecationWarning")
 def test_an_interrupted_study_is_killed_in_mlflow_too_and_its_runs_there_go_on(site: Site, control: Outcome) -> None:
     site.settings = site.settings | {"track": {"mlflow": "sqlite:///mlflow.db"}}

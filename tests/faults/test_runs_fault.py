@@ -66,7 +66,7 @@ def test_a_run_whose_loss_is_no_number_diverges_and_its_neighbours_go_on(site: S
         run.Run.next_batch = poisoned
         worker.work(Workspace(Path({str(site.workspace)!r})), "tiny", "sweep", threading.Event())
     """)
-    ended = subprocess.run([sys.executable, "-c", script], timeout=200, capture_output=True, text=True, check=False)
+    ended = subprocess.run([sys.executable, "-c", script], timeout=400, capture_output=True, text=True, check=False)
     assert ended.returncode == 0, ended.stderr
     found = {row.key: row.state for row in site.rows()}
     assert found.pop(poisoned) == "diverged"

@@ -28,6 +28,7 @@ def under_way(site: Site) -> list[str]:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(600)
 def test_tuning_killed_with_its_workers_asks_for_the_same_trials_and_trains_none_twice(tmp_path: Path) -> None:
     text = write_text(tmp_path / "text", documents=150)
     # Pruning looks at what is there when it is asked, so that whether a trial was ended or ran out is a matter of time.
@@ -45,7 +46,7 @@ def test_tuning_killed_with_its_workers_asks_for_the_same_trials_and_trains_none
     faulted = Site(tmp_path / "faulted", settings)
 
     # So few trials are no law, which is said at the end of the stage and ends the command.
-    output, _ = control.sweep().communicate(timeout=250)
+    output, _ = control.sweep().communicate(timeout=500)
     assert b"hyperparameters.tune" in output
     assert len(tuned(control)) == 16
 
@@ -58,7 +59,7 @@ def test_tuning_killed_with_its_workers_asks_for_the_same_trials_and_trains_none
     engine.communicate()
     before = {key: found for key, found in tuned(faulted).items() if found[1] == "finished"}
     assert 0 < len(before) < 16
-    output, _ = faulted.sweep().communicate(timeout=250)
+    output, _ = faulted.sweep().communicate(timeout=500)
     assert b"hyperparameters.tune" in output
     assert tuned(faulted) == tuned(control)
     assert not faulted.workers()
