@@ -97,8 +97,8 @@ def cost(view: StudyView) -> Cost | None:
             steps.append(Step(factor, made.flops * factor, there, there - here))
     return Cost(
         level=fit.level,
-        loss=_band(flops, [loss for _, loss in told]),
-        params=_band(flops, [params for params, _ in told]),
+        loss=Band.of(flops, [loss for _, loss in told]),
+        params=Band.of(flops, [params for params, _ in told]),
         regions=_regions(view, flops, per_token),
         target_flops=None if made is None else made.flops,
         target_loss=None if made is None else made.loss,
@@ -106,11 +106,6 @@ def cost(view: StudyView) -> Cost | None:
         steps=tuple(steps),
         hardware=_hardware(view),
     )
-
-
-def _band(flops: Floats, intervals: list[Interval]) -> Band:
-    columns = [[getattr(each, side) for each in intervals] for side in ("estimate", "low", "high")]
-    return Band(flops, *(np.array(column, dtype=np.float64) for column in columns))
 
 
 def _regions(view: StudyView, flops: Floats, per_token: float) -> tuple[tuple[float, Floats, Floats], ...]:

@@ -13,11 +13,12 @@ from typing import Any
 
 import numpy as np
 
+from analysis.figure_data import draws_of, theta_of
 from analysis.offline_page import packed, render_plots
 from analysis.plotly_traces import line_trace, marks_trace, new_plot, role_colour, titled
 from analysis.study_view import StudyView
 from analysis.verdict import verdict
-from scaling.allocation import LossSurface, repetition_constants
+from scaling.allocation import LossSurface, preferred_estimator, repetition_constants
 from scaling.fit import Fit
 from scaling.fits.irreducible import levels_off_too_early
 from scaling.hardware import accelerator
@@ -38,7 +39,11 @@ def refusal(view: StudyView) -> str | None:
     fit = view.fit
     if view.recommendation is None or view.recommendation.cluster is None:
         return "the study has no recommendation to move"
-    if fit.parametric.status == "ok" and fit.parametric.law != CHINCHILLA.name and _estimator(fit) == "parametric":
+    if (
+        fit.parametric.status == "ok"
+        and fit.parametric.law != CHINCHILLA.name
+        and preferred_estimator(fit) == "parametric"
+    ):
         return f"the explorer knows chinchilla's law, and the fit's is {fit.parametric.law}"
     return None
 
@@ -52,6 +57,7 @@ def write_explorer(view: StudyView, path: Path) -> Path | None:
 
 
 def explorer_html(view: StudyView) -> str:
+    """The page as one HTML document, of a study that ``refusal`` does not refuse."""
     data = explorer_data(view)
     return render_plots(
         "explorer.html",
@@ -76,7 +82,7 @@ def explorer_data(view: StudyView) -> dict[str, Any]:
     highest = _BEYOND * max(made.flops, fit.fitted_range.flops[1])
     return {
         "level": fit.level,
-        "estimator": _estimator(fit),
+        "estimator": preferred_estimator(fit),
         "theta": _rows_of_the_law(fit),
         "flops_per_param_token": fit.flops_per_param_token,
         "levels_off": levels_off_too_early(fit.parametric, fit.drift),
@@ -98,18 +104,12 @@ def explorer_data(view: StudyView) -> dict[str, Any]:
     }
 
 
-def _estimator(fit: Fit) -> str:
-    """By which ``scaling.allocation.allocate`` places compute."""
-    lines = fit.isoflop.status == "ok" and levels_off_too_early(fit.parametric, fit.drift)
-    return "parametric" if fit.parametric.status == "ok" and not lines else "isoflop"
-
-
 def _rows_of_the_law(fit: Fit) -> list[list[float]] | None:
     """The constants A, B, E, α, β: the estimate, then the draws."""
     parametric = fit.parametric
     if parametric.status != "ok" or parametric.law != CHINCHILLA.name:
         return None
-    return [[parametric.parameters[name].estimate for name in CHINCHILLA.NAMES], *map(list, parametric.draws)]
+    return [theta_of(parametric).tolist(), *draws_of(parametric).tolist()]
 
 
 def _rows_of_the_lines(fit: Fit) -> list[list[float]] | None:
@@ -127,7 +127,7 @@ def _losses(fit: Fit, lowest: float, highest: float) -> dict[str, list[float | N
     decades = np.log10(highest / lowest)
     flops_S = np.geomspace(lowest, highest, int(np.ceil(decades * _PER_DECADE)) + 1)
     by_law, by_lines = _rows_of_the_law(fit), _rows_of_the_lines(fit)
-    if _estimator(fit) == "parametric":
+    if preferred_estimator(fit) == "parametric":
         assert by_law is not None
         params_S, _ = CHINCHILLA.optimum(by_law[0], flops_S)
     else:

@@ -6,7 +6,7 @@ does not exist is NaN. Intervals are at the fit's level.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,9 +14,8 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from analysis.study_view import StudyView
-from scaling.allocation import allocate
+from scaling.allocation import allocate, preferred_estimator
 from scaling.fit import Fit, IsoflopOptimum, ParametricFit
-from scaling.fits.irreducible import levels_off_too_early
 from scaling.laws import get_loss_law
 from scaling.prediction import predict
 from scaling.published import published_optima
@@ -55,6 +54,12 @@ class Band:
     estimate: Floats
     low: Floats
     high: Floats
+
+    @classmethod
+    def of(cls, x: Floats, intervals: Sequence[Interval]) -> Band:
+        """``intervals`` at each of ``x``."""
+        columns = ([getattr(each, side) for each in intervals] for side in ("estimate", "low", "high"))
+        return cls(x, *(np.array(column, dtype=np.float64) for column in columns))
 
 
 @dataclass(frozen=True)
@@ -270,20 +275,16 @@ def _frontier(view: StudyView, flops: Floats) -> Band | None:
     if view.fit.parametric.status != "ok" or view.fit.drift.status != "ok":
         return None
     per_token = view.fit.flops_per_param_token
-    if view.fit.isoflop.status == "ok" and levels_off_too_early(view.fit.parametric, view.fit.drift):
+    if preferred_estimator(view.fit) == "isoflop":
         placed = [allocate(view.fit, float(one), flops_per_token=lambda size: per_token * size).loss for one in flops]
     else:  # the same, in closed form
         placed = [predict(view.fit, flops=float(one)).loss for one in flops]
     losses = [loss for loss in placed if loss is not None]
-    return Band(
-        flops,
-        np.array([loss.estimate for loss in losses]),
-        np.array([loss.low for loss in losses], dtype=np.float64),
-        np.array([loss.high for loss in losses], dtype=np.float64),
-    )
+    return Band.of(flops, losses)
 
 
 def parametric_line(view: StudyView, flops: Floats) -> AllocationLine | None:
+    """N* and D* by the law at each of ``flops``; None where it was refused."""
     parametric = view.fit.parametric
     if parametric.status != "ok":
         return None

@@ -104,7 +104,7 @@ def _probed(rates: LearningRateLaw, view: StudyView) -> HyperparameterPanel:
         title=TITLES["learning_rate"],
         valleys=tuple(_probed_line(params, valley) for params, valley in rates.valleys),
         bottoms=tuple(Bottom(params, valley.rate, valley.status == "ok") for params, valley in rates.valleys),
-        law=_band(x, [rates.rate_interval(float(params)) for params in x]),
+        law=Band.of(x, [rates.rate_interval(float(params)) for params in x]),
         target=(made.params.estimate, rates.rate_interval(made.params.estimate)) if made else None,
         published=_published(made),
     )
@@ -140,7 +140,7 @@ def _tuned(law: TunedLaw, k: int, made: Recommendation | None) -> Hyperparameter
         slope = math.log(end[1] / law.tokens_at) / math.log(end[0] / law.params_at)
         x = np.geomspace(start, end[0], _LINE_POINTS)
         tokens = law.tokens_at * (x / law.params_at) ** slope
-        band = _band(x, [law.predict(float(n), float(d))[name] for n, d in zip(x, tokens, strict=True)])
+        band = Band.of(x, [law.predict(float(n), float(d))[name] for n, d in zip(x, tokens, strict=True)])
     return HyperparameterPanel(
         name=name,
         title=TITLES.get(name, name),
@@ -191,13 +191,3 @@ def _published(made: Recommendation | None) -> tuple[tuple[str, float, float], .
     return tuple(
         (law.name, made.params.estimate, law.rate) for law in published_rates(counts.nonembedding, made.tokens.estimate)
     )
-
-
-def _band(x: Floats, intervals: list[Interval]) -> Band:
-    def column(values: list[float | None]) -> Floats:
-        return np.array([np.nan if value is None else value for value in values])
-
-    return Band(
-        x, column([i.estimate for i in intervals]), column([i.low for i in intervals]),
-        column([i.high for i in intervals]),
-    )  # fmt: skip

@@ -24,6 +24,7 @@ from matplotlib.ticker import FixedFormatter, FixedLocator, FuncFormatter, NullF
 from numpy.typing import ArrayLike, NDArray
 
 from scaling.quantity import format_count
+from scaling.record import Interval
 
 __all__ = [
     "COLUMN_INCHES",
@@ -35,6 +36,7 @@ __all__ = [
     "Role",
     "arm_look",
     "count_label",
+    "interval_arms",
     "label_line_ends",
     "log_axis",
     "log_ticks",
@@ -230,6 +232,13 @@ def mark_rows(axes: Axes, x: ArrayLike, y: ArrayLike, rows: ArrayLike) -> None:
         for at_x, at_y, row in zip(np.asarray(x), np.asarray(y), np.asarray(rows), strict=True)
     ]
     label_line_ends(axes, ends[:_ROWS_MARKED])
+
+
+def interval_arms(interval: Interval) -> list[list[float]] | None:
+    """How far a mark's bars reach down and up, as ``errorbar`` takes it; None without both bounds."""
+    if interval.low is None or interval.high is None:
+        return None
+    return [[max(interval.estimate - interval.low, 0.0)], [max(interval.high - interval.estimate, 0.0)]]
 
 
 def log_ticks(low: float, high: float, most: int = 6) -> NDArray[np.float64]:

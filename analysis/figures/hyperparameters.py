@@ -15,6 +15,7 @@ from analysis.style import (
     MARKERS,
     MUTED,
     count_label,
+    interval_arms,
     log_axis,
     new_figure,
     ordered_colours,
@@ -93,15 +94,15 @@ def _law(axes: Axes, panel: HyperparameterPanel, narrow: bool) -> None:
         heights += [float(edge) for side in (band.low, band.high) for edge in side if np.isfinite(edge)]
     for bottom, (_, colour, marker) in zip(panel.bottoms, _looks(panel), strict=True):
         axes.errorbar(
-            [bottom.params], [bottom.value.estimate], yerr=_arms(bottom.value), color=colour, marker=marker,
+            [bottom.params], [bottom.value.estimate], yerr=interval_arms(bottom.value), color=colour, marker=marker,
             markerfacecolor=colour if bottom.trusted else "none", capsize=2, linewidth=1, linestyle="", zorder=5,
         )  # fmt: skip
     if panel.target is not None:
         params, value = panel.target
         target = role("target")
         axes.errorbar(
-            [params], [value.estimate], yerr=_arms(value), color=target.colour, marker=target.marker, markersize=5,
-            capsize=2, linewidth=1.1, linestyle="", zorder=6,
+            [params], [value.estimate], yerr=interval_arms(value), color=target.colour, marker=target.marker,
+            markersize=5, capsize=2, linewidth=1.1, linestyle="", zorder=6,
         )  # fmt: skip
         heights += _edges(value)
     for _, params, rate in panel.published:
@@ -115,12 +116,6 @@ def _law(axes: Axes, panel: HyperparameterPanel, narrow: bool) -> None:
 
 def _edges(interval: Interval) -> list[float]:
     return [edge for edge in (interval.low, interval.estimate, interval.high) if edge is not None and edge > 0]
-
-
-def _arms(interval: Interval) -> list[list[float]] | None:
-    if interval.low is None or interval.high is None:
-        return None
-    return [[max(interval.estimate - interval.low, 0.0)], [max(interval.high - interval.estimate, 0.0)]]
 
 
 def _key(figure: Figure, data: Hyperparameters, narrow: bool) -> None:

@@ -12,6 +12,7 @@ from analysis.style import (
     MARKERS,
     MUTED,
     count_label,
+    interval_arms,
     label_line_ends,
     log_axis,
     loss_label,
@@ -20,7 +21,6 @@ from analysis.style import (
     power_label,
     role,
 )
-from scaling.record import Interval
 
 __all__ = ["draw", "limits"]
 
@@ -91,17 +91,12 @@ def _line(axes: Axes, line: IsoflopLine, colour: str, marker: str, loss_limits: 
     )  # fmt: skip
 
 
-def _arms(interval: Interval) -> list[list[float]] | None:
-    if interval.low is None or interval.high is None:
-        return None
-    return [[max(interval.estimate - interval.low, 0.0)], [max(interval.high - interval.estimate, 0.0)]]
-
-
 def _minimum(axes: Axes, line: IsoflopLine, colour: str) -> None:
     optimum = line.optimum
     if optimum.status == "ok" and optimum.params is not None and optimum.loss is not None:
         axes.errorbar(
-            [optimum.params.estimate], [optimum.loss.estimate], xerr=_arms(optimum.params), yerr=_arms(optimum.loss),
+            [optimum.params.estimate], [optimum.loss.estimate], xerr=interval_arms(optimum.params),
+            yerr=interval_arms(optimum.loss),
             color=role("isoflop").colour, marker="D", markersize=5, markeredgecolor="white", markeredgewidth=0.6,
             capsize=2, linewidth=1.1, zorder=6,
         )  # fmt: skip

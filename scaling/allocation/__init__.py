@@ -9,7 +9,15 @@ served (``inference_optimum``), text that runs out (``limited_data_optimum``), m
 from __future__ import annotations
 
 from scaling.allocation.answer import AllocationAnswer, answer
-from scaling.allocation.compute_optimum import ESTIMATORS, FLAT_SHARE, Allocation, Estimator, allocate, flat_region
+from scaling.allocation.compute_optimum import (
+    ESTIMATORS,
+    FLAT_SHARE,
+    Allocation,
+    Estimator,
+    allocate,
+    flat_region,
+    preferred_estimator,
+)
 from scaling.allocation.disagreement import Disagreement, compare
 from scaling.allocation.inference_aware import InferenceOptimum, inference_optimum
 from scaling.allocation.iso_loss import IsoLossCurve, iso_loss
@@ -40,6 +48,7 @@ __all__ = [
     "inference_optimum",
     "iso_loss",
     "limited_data_optimum",
+    "preferred_estimator",
     "regret",
     "repetition_constants",
     "shrink",

@@ -41,6 +41,15 @@ def six_n(params: float) -> float:
     return 6.0 * params
 
 
+def preferred_estimator(fit: Fit) -> Estimator | None:
+    """By which ``allocate`` places compute where none is asked for; None where both were refused."""
+    lines = fit.isoflop.status == "ok"
+    # A law that mistakes the lines' bends for the frontier's has exponents to match.
+    if fit.parametric.status == "ok" and not (lines and levels_off_too_early(fit.parametric, fit.drift)):
+        return "parametric"
+    return "isoflop" if lines else None
+
+
 def allocate(
     fit: Fit, flops: float, estimator: Estimator | None = None, *, flops_per_token: FlopsPerToken = six_n
 ) -> Allocation:
@@ -51,9 +60,7 @@ def allocate(
     The iso-FLOP lines give N* as a power of C and D* as what ``flops`` then buys. Raises :class:`UserError` with the
     fit's reasons if the estimator, or both, were refused.
     """
-    if estimator is None and fit.isoflop.status == "ok" and levels_off_too_early(fit.parametric, fit.drift):
-        # A law that mistakes the lines' bends for the frontier's has exponents to match.
-        estimator = "isoflop"
+    estimator = estimator or preferred_estimator(fit)
     if estimator != "isoflop" and fit.parametric.status == "ok":
         forecast = predict(fit, flops=flops, flops_per_token=flops_per_token)
         params, loss, by = forecast.params, forecast.loss, "parametric"
