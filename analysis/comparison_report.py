@@ -113,14 +113,8 @@ def _worth(told: Sequence[Comparison]) -> Table:
 
 
 def _exponents(views: Sequence[StudyView]) -> Table:
-    rows = []
-    for view in views:
-        for name, found in (("law", view.fit.parametric), ("iso-FLOP lines", view.fit.isoflop)):
-            if found.status == "ok" and found.n_exponent is not None and found.d_exponent is not None:
-                rows.append([view.name, name, loss_interval(found.n_exponent, 3), loss_interval(found.d_exponent, 3)])
-            else:
-                rows.append([view.name, name, "refused", found.reason or ""])
-    return table(("Study", "By", "#N* exponent", "#D* exponent"), rows)
+    rows = [[view.name, *row] for view in views for row in tables.own_exponents(view.fit)]
+    return table(("Study", "By", "#N* exponent", "#D* exponent", "Source"), rows)
 
 
 def _configurations(views: Sequence[StudyView]) -> Table:

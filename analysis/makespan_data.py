@@ -117,6 +117,7 @@ class _Clock:
 
     @classmethod
     def of(cls, runs: Sequence[TrainedRun]) -> _Clock:
+        """The clock of ``runs``, in the order in which they started."""
         busy: list[list[float]] = []
         for run in runs:
             if busy and run.started_at <= busy[-1][1]:

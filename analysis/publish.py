@@ -147,7 +147,7 @@ def lines(view: StudyView) -> dict[str, dict[str, Floats]]:
     ``frontier``: the least loss; ``optimum``: N* and D*; with their bounds, each where the fit has it.
     """
     found = {}
-    frontier = loss_against_compute(view).frontier
+    frontier = view.once(loss_against_compute).frontier
     if frontier is not None:
         found["frontier"] = {
             "flops": frontier.x,
@@ -155,7 +155,7 @@ def lines(view: StudyView) -> dict[str, dict[str, Floats]]:
             "loss_low": frontier.low,
             "loss_high": frontier.high,
         }
-    placed = allocation(view)
+    placed = view.once(allocation)
     if placed is not None:
         params, tokens = placed.lines[0].params, placed.lines[0].tokens
         found["optimum"] = {"flops": params.x}

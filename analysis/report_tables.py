@@ -29,6 +29,7 @@ __all__ = [
     "law_constants",
     "minima",
     "outcome_rows",
+    "own_exponents",
     "plan",
     "post_training",
     "rejected",
@@ -63,15 +64,21 @@ def table(columns: Sequence[str], rows: Sequence[Sequence[Cell | str]], marked: 
     return Table(tuple(columns), cells, marked)
 
 
-def exponents(fit: Fit) -> Table:
-    """a and b of N* ~ C^a and D* ~ C^b by each estimator, and by the published laws."""
-    rows: list[list[Cell | str]] = []
+def own_exponents(fit: Fit) -> list[list[str]]:
+    """By each estimator its name, a, b, and where they are from, or why it was refused."""
+    rows = []
     for name, estimator in (("Parametric law (approach 3)", fit.parametric), ("Iso-FLOP (approach 2)", fit.isoflop)):
         if estimator.status == "ok" and estimator.n_exponent is not None and estimator.d_exponent is not None:
             cells = [loss_interval(estimator.n_exponent, 3), loss_interval(estimator.d_exponent, 3)]
             rows.append([name, *cells, "this study"])
         else:
             rows.append([name, "refused", "refused", estimator.reason or ""])
+    return rows
+
+
+def exponents(fit: Fit) -> Table:
+    """a and b of N* ~ C^a and D* ~ C^b by each estimator, and by the published laws."""
+    rows = own_exponents(fit)
     rows += [
         [law.name, f"{law.n_exponent:.3f}", f"{1 - law.n_exponent:.3f}", law.citation] for law in published_exponents()
     ]

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from typing import Literal, NamedTuple
 
-from scaling.architectures import total_params
 from scaling.errors import UserError
 from scaling.fits.tuned_law import TunedLaw
 from scaling.hyperparameters import LearningRateLaw, fixed_rate, tuned_rate
-from scaling.quantity import format_count
 from sweeps.conduct import Conductor
 from sweeps.ledger.control import states_of
 from sweeps.ledger.ledger import ENDED, PlannedRun, Stage, State
@@ -56,7 +54,7 @@ def _trials(conductor: Conductor, plan: Plan) -> list[AgendaItem]:
     asked = conductor.ledger.runs(conductor.study.name, "tune")
     items = []
     for cell in plan.tune:
-        size = f"tune {format_count(total_params(cell.shape))} on {format_count(cell.tokens)}"
+        size = f"tune {cell.size}"
         rows = [row for row in asked if row.label.startswith(f"{size}: ")]
         items += [AgendaItem("tune", row.label, row.key, cell.seconds, row.state) for row in rows]
         items += [AgendaItem("tune", size, None, cell.seconds, "new")] * (plan.tune_trials - len(rows))

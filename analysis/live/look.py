@@ -227,9 +227,8 @@ class LiveStudy:
         held_out = [row for row in done if row.stage == "hold-out"]
         planned = [row.flops for row in known.values() if row.stage == "sweep"] or [row.flops for row in known.values()]
         ends = [(self._size(row), row.flops, row.loss) for row in fitted]
-        if (
-            not ends
-        ):  # marks that are not drawn, for the axis: from the lowest loss so far to where curves are worth seeing
+        if not ends:
+            # Marks that are not drawn, for the axis: from the lowest loss so far to where curves are worth seeing.
             lowest = min(float(curve.loss.min()) for curve in curves)
             ends = [(np.nan, np.nan, lowest), (np.nan, np.nan, lowest * _WORTH_SEEING)]
         params, flops, losses = np.array(ends, np.float64).T

@@ -73,6 +73,7 @@ class _Handler(BaseHTTPRequestHandler):
         super().__init__(*arguments)  # type: ignore[arg-type]
 
     def do_GET(self) -> None:
+        """The page, what it asks for, or a file of the study that ``PAGES`` names."""
         if not self._is_ours():
             return self._send(HTTPStatus.FORBIDDEN, "text/plain", b"This page is served to 127.0.0.1 alone.\n")
         path = self.path.partition("?")[0]

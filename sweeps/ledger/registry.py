@@ -82,7 +82,7 @@ def registry(ledger: Ledger, witnesses: Path, study: str | None = None) -> Regis
     """Every forecast of the ledger or of one ``study``, the oldest first, held against chain, runs and outcome."""
     broken = set(ledger.broken_links())
     rows = ledger.forecasts(study)
-    runs = {row.key: row for name in {row.study for row in rows} for row in ledger.runs(name)}
+    runs = {row.key: row for name in {row.study for row in rows} for row in ledger.runs(name, light=True)}
     found = tuple(
         RegisteredForecast(
             study=row.study,

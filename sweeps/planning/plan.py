@@ -11,8 +11,10 @@ from typing import Any
 
 from pydantic import Field
 
+from scaling.architectures import total_params
 from scaling.design.design import DesignKind, DesignPoint
 from scaling.laws.power_lines import WeightDecay
+from scaling.quantity import format_count
 from scaling.record import Record
 from scaling.run_spec import OptimizerSpec, Parametrisation, RunSpec, ScheduleSpec
 from scaling.shape import ModelShape
@@ -66,6 +68,11 @@ class ProbePoint(Record):
     tokens: int
     learning_rate: float
     seconds: float
+
+    @property
+    def size(self) -> str:
+        """``31k on 1.1M``: parameters and tokens, as runs are labelled."""
+        return f"{format_count(total_params(self.shape))} on {format_count(self.tokens)}"
 
 
 class Plan(Record):

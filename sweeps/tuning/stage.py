@@ -78,8 +78,7 @@ class Tuner:
             self._cell = None
 
     def _name(self, point: ProbePoint) -> str:
-        size = format_count(total_params(point.shape))
-        return f"{self.study.name} {size} on {format_count(point.tokens)} tokens"
+        return f"{self.study.name} {point.size} tokens"
 
     def _begin(self, point: ProbePoint) -> _Cell:
         hyper, params = self.study.hyperparameters, float(total_params(point.shape))
@@ -109,7 +108,7 @@ class Tuner:
         )  # fmt: skip
         cell.specs[asked.number] = spec
         said = ", ".join(f"{name} {value:g}" for name, value in asked.values.items())
-        label = f"tune {format_count(total_params(point.shape))} on {format_count(point.tokens)}: {said}"
+        label = f"tune {point.size}: {said}"
         self.ledger.add(self.study.name, [PlannedRun(spec=spec, stage="tune", label=label)])
 
     def _looking(self, cell: _Cell, rows: dict[str, RunRow]) -> Callable[[Asked], Outcome]:
