@@ -15,7 +15,7 @@ from scaling.fits.irreducible import levels_off_too_early
 from scaling.prediction import predict
 from scaling.record import Interval, Record
 
-__all__ = ["ESTIMATORS", "FLAT_SHARE", "Allocation", "Estimator", "allocate", "flat_region"]
+__all__ = ["ESTIMATORS", "FLAT_SHARE", "Allocation", "Estimator", "allocate", "flat_region", "preferred_estimator"]
 
 Estimator = Literal["parametric", "isoflop"]
 ESTIMATORS: tuple[Estimator, ...] = ("parametric", "isoflop")
