@@ -29,7 +29,7 @@ from scaling import architectures
 from scaling.run_spec import OptimizerSpec, RunSpec, ScheduleSpec
 from sweeps.ledger.ledger import Ledger, PlannedRun
 from sweeps.ledger.owner import Owner
-from sweeps.worker import LedgerTracker
+from sweeps.ledger.tracker import LedgerTracker
 from trainer.data.prepare import prepare
 from trainer.data.shards import Corpus
 from trainer.evaluate.held_out import HeldOutSet

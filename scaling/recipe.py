@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from pydantic import Field
 
 from scaling.hyperparameters import LearningRateLaw, published_rates
@@ -97,8 +99,16 @@ def recipe_from_literature(counts: ParameterCounts, tokens: float, context: int)
     return _recipe(rate, STEP_LAW_BATCH.extended(counts.nonembedding, tokens), tokens, context, basis)
 
 
+def _sequences(wanted: float) -> int:
+    """The nearest number of sequences that 2, 4, 8 … processes share evenly: two or three binary digits, then zeros."""
+    if wanted < 2:
+        return 1
+    step = 2 ** max(1, math.floor(math.log2(wanted / 4)))
+    return step * max(1, round(wanted / step))
+
+
 def _recipe(rate: Interval, wanted_batch: float, tokens: float, context: int, basis: str) -> Recipe:
-    batch = max(1, round(min(wanted_batch, tokens) / context)) * context
+    batch = _sequences(min(wanted_batch, tokens) / context) * context
     steps = max(1, int(tokens / batch))
     warmup = min(int(WARMUP_SHARE * steps), MOST_WARMUP_STEPS)
     return Recipe(

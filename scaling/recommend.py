@@ -18,6 +18,7 @@ from scaling.hardware import accelerator as find_accelerator
 from scaling.hardware import cluster_estimate, cluster_flops
 from scaling.hyperparameters import LearningRateLaw
 from scaling.laws.power_lines import WeightDecay
+from scaling.loss_band import OnTheWay, loss_band
 from scaling.post_training import post_training_stages
 from scaling.prediction import predict
 from scaling.published import published_optima
@@ -60,6 +61,8 @@ class StudyContext(Record):
     weight_decay: WeightDecay
     parametrisation: Parametrisation = Parametrisation()
     seed: int
+    on_the_way: tuple[OnTheWay, ...] = ()
+    """How far above their end the fitted runs were while they went (:func:`scaling.loss_band.on_the_way`)."""
 
 
 def recommend(
@@ -92,11 +95,13 @@ def recommend(
         recipe = recipe_from_study(context.learning_rate_law, anchor, counts, tokens, shape.context)
     else:
         recipe = recipe_from_literature(counts, tokens, shape.context)
+    run = None if context is None else _run(context, shape, recipe)
     # Other trainers know one rate for all weights: that of the matrices, which are nearly all of them.
     share = context.parametrisation.matrix_rate(shape.width) if context else 1.0
-    loss = allocation.loss
+    forecast = None
     if fit.parametric.status == "ok":
-        loss = predict(fit, params=counted(counts, fit.params_convention), tokens=recipe.tokens, flops=target).loss
+        forecast = predict(fit, params=counted(counts, fit.params_convention), tokens=recipe.tokens, flops=target)
+    loss = allocation.loss if forecast is None else forecast.loss
     cluster = _cluster(target, gpus, accelerator, mfu, price)
     orders = max(0.0, math.log10(target / fit.fitted_range.flops[1]))
     bits = None if loss is None or context is None else _scaled(loss, 1 / context.bytes_per_token / math.log(2))
@@ -120,7 +125,10 @@ def recommend(
         warmup_tokens=recipe.warmup_steps * recipe.global_batch_tokens,
         cooldown_tokens=recipe.cooldown_steps * recipe.global_batch_tokens,
         hyperparameter_basis=recipe.basis + ("" if share == 1 else _matrices(recipe.learning_rate.estimate * share)),
-        run=None if context is None else _run(context, shape, recipe),
+        run=run,
+        run_key=run and run.key,
+        forecast=forecast,
+        band=None if forecast is None or context is None else loss_band(fit, forecast, context.on_the_way),
         cluster=cluster,
         post_training=post_training_stages(
             counts.total,

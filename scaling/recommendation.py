@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Literal
 
+from scaling.forecast import Forecast
+from scaling.loss_band import LossBand
 from scaling.record import Interval, Record
 from scaling.run_spec import RunSpec
 from scaling.shape import ModelShape
@@ -74,8 +76,15 @@ class Recommendation(Record):
     warmup_tokens: int
     cooldown_tokens: int
     hyperparameter_basis: str
+    stage: Literal["rung", "final"] = "final"
     run: RunSpec | None
     """What ``scaling train`` reads; None where the fit came without a corpus."""
+    run_key: str | None = None
+    """Of ``run`` as it was recommended: a run changed since then is another, and the forecast is not of it."""
+    forecast: Forecast | None = None
+    """Of ``run``'s very size and tokens, as it is registered; None where the fit has no law."""
+    band: LossBand | None = None
+    """Where the run's held-out loss should be on its way; None without a study's curves."""
     cluster: ClusterEstimate | None
     post_training: tuple[PostTrainingStage, ...]
     alternatives: tuple[Alternative, ...]

@@ -24,6 +24,7 @@ from scaling.fits.together import fit_table
 from scaling.fits.tuned_law import TunedLaw, fit_tuned_law
 from scaling.forecast import Forecast, Outcome
 from scaling.hyperparameters import LearningRateLaw, fixed_rate, tuned_rate
+from scaling.loss_band import on_the_way
 from scaling.prediction import predict, score
 from scaling.quantity import format_count
 from scaling.recommend import StudyContext, recommend
@@ -263,7 +264,10 @@ class Conductor(Planner):
     def recommend(self, plan: Plan, fit: Fit, rates: LearningRateLaw, **target: Any) -> Recommendation:
         """The large run's configuration for the study's question, or for another ``target`` (flops, or gpus, days)."""
         asked = target or self.study.question.model_dump(exclude_none=True)
-        return recommend(fit, **asked, study=self.study.name, context=self.context(plan, rates))
+        name = self.study.name
+        way = on_the_way(fit, observations(self.ledger, name, plan), curves(self.ledger, name))
+        context = self.context(plan, rates).model_copy(update={"on_the_way": way})
+        return recommend(fit, **asked, study=name, context=context)
 
     def context(self, plan: Plan, rates: LearningRateLaw) -> StudyContext:
         model = self.study.model

@@ -15,7 +15,7 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -26,6 +26,7 @@ from scaling.run_spec import RunSpec
 from sweeps.failures import FailureKind
 from sweeps.ledger.ledger import Ledger, Stage
 from sweeps.ledger.owner import Owner
+from sweeps.ledger.tracker import LedgerTracker
 from sweeps.planning.plan import Plan
 from sweeps.standing import FAILURE_LOG
 from sweeps.tracking.run_facts import record_facts
@@ -38,59 +39,14 @@ from trainer.loop.together import can_train_together, train_together
 from trainer.loop.train import train
 from trainer.system_facts import system_facts
 
-__all__ = ["LedgerTracker", "main", "work"]
+__all__ = ["main", "work"]
 
-FLUSH_SECONDS, MOST_FLUSH_SECONDS = 1.0, 10.0
-FLUSH_SHARE = 0.005
 PARENT_POLL_SECONDS = 1.0
 WAIT_SECONDS = 0.3
 """Between two looks for a run while all that are left wait for the runs that they branch off."""
 LINGER_SECONDS = 3.0
 """How long a worker waits for the next trial that tuning asks for: to start another takes longer."""
 _PR_SET_PDEATHSIG = 1
-
-
-class LedgerTracker:
-    """Reports a run's curve and progress to the ledger, in one transaction a second at most, and fewer where a busy
-    disk would make them cost more than ``FLUSH_SHARE`` of the time."""
-
-    def __init__(self, ledger: Ledger, key: str, owner: Owner) -> None:
-        self._ledger, self._key, self._owner = ledger, key, owner
-        self._points: list[dict[str, float | int | str]] = []
-        self._progress: tuple[int, float | None, float | None] = (0, None, None)
-        self._flushed, self._flush_every = time.monotonic(), FLUSH_SECONDS
-        self.lease_lost = False
-
-    def metrics(self, step: int, tokens: int, flops: float, values: Mapping[str, float]) -> None:
-        self._points += [
-            {"step": step, "tokens": tokens, "flops": flops, "name": name, "value": float(value)}
-            for name, value in values.items()
-        ]
-        self._flush_when_due()
-
-    def progress(self, step: int, tokens: int, tokens_per_second: float, loss: float) -> None:
-        self._progress = (step, tokens_per_second, loss)
-        self._flush_when_due()
-
-    def note(self, message: str) -> None:
-        print(f"{self._key[:8]} {message}", flush=True)
-
-    def _flush_when_due(self) -> None:
-        if time.monotonic() - self._flushed >= self._flush_every:
-            self.flush()
-
-    def flush(self) -> None:
-        """Send what is buffered; after a lost lease nothing is sent any more."""
-        started = time.monotonic()
-        step, rate, loss = self._progress
-        if not self.lease_lost:
-            self.lease_lost = not self._ledger.heartbeat(
-                self._key, self._owner, step=step, tokens_per_second=rate, loss=loss, points=self._points
-            )
-        self._points.clear()
-        self._flushed = time.monotonic()
-        affordable = (self._flushed - started) / FLUSH_SHARE
-        self._flush_every = min(max(FLUSH_SECONDS, affordable), MOST_FLUSH_SECONDS)
 
 
 def work(

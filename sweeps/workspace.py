@@ -44,6 +44,11 @@ class Workspace:
         return named.read_text(encoding="utf-8").strip() if named.exists() else f"sqlite:///{self.root / 'ledger.db'}"
 
     @property
+    def has_ledger(self) -> bool:
+        """Whether a study was ever planned here."""
+        return self._ledger_name.exists() or (self.root / "ledger.db").exists()
+
+    @property
     def _ledger_name(self) -> Path:
         return self.root / "ledger.url"
 
@@ -54,7 +59,7 @@ class Workspace:
         """
         if url is None or url == self.ledger_url:
             return
-        if self._ledger_name.exists() or (self.root / "ledger.db").exists():
+        if self.has_ledger:
             there = self.ledger_url if self._ledger_name.exists() else "ledger.db"
             raise UserError(
                 f"execute.ledger is {url}, and {self.root} has its runs in {there}: use another --workspace"

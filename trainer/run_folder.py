@@ -48,6 +48,8 @@ class RunRecord(Record):
     peak_flops_per_second: float | None = None
     """Measured, of a CPU; a known accelerator's is on its data sheet."""
     corpus: str
+    begun_at: float | None = None
+    """Seconds since the epoch when the folder was begun, by the clock of whoever trains."""
 
 
 @dataclass(frozen=True)
@@ -165,6 +167,21 @@ class CurveFile:
             os.truncate(self._path, len(whole))
         for row in csv.DictReader(whole.decode().splitlines()):
             self._known[int(row["step"]), row["name"]] = float(row["value"])
+
+    def points(self) -> list[dict[str, float | int | str]]:
+        """The rows of the file, the later one of two of the same step and name."""
+        rows: dict[tuple[int, str], dict[str, float | int | str]] = {}
+        with self._path.open(encoding="utf-8", newline="") as file:
+            for row in csv.DictReader(file):
+                step, name = int(row["step"]), row["name"]
+                rows[step, name] = {
+                    "step": step,
+                    "tokens": int(row["tokens"]),
+                    "flops": float(row["flops"]),
+                    "name": name,
+                    "value": float(row["value"]),
+                }
+        return list(rows.values())
 
     def metrics(self, step: int, tokens: int, flops: float, values: Mapping[str, float]) -> None:
         for name, value in values.items():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -74,7 +75,13 @@ def train_file(
                 else:
                     numerics, peak = wish.choose(spec, places.cache, progress)
                 corpus_folder = str(data.directory.resolve())
-                before = RunRecord(spec=spec, numerics=numerics, peak_flops_per_second=peak, corpus=corpus_folder)
+                before = RunRecord(
+                    spec=spec,
+                    numerics=numerics,
+                    peak_flops_per_second=peak,
+                    corpus=corpus_folder,
+                    begun_at=time.time() if before is None else before.begun_at,
+                )
                 folder.begin(before, data)
             assert before is not None, "the first process has written it"
         starting(spec, before.numerics, folder.path)

@@ -29,6 +29,7 @@ from scaling.cli import (
     report,
     retry,
     run,
+    score,
     status,
     study,
     sweep,
@@ -63,6 +64,7 @@ app.command("predict")(predict.predict)
 app.command("allocate")(allocate.allocate)
 app.command("compare")(compare.compare)
 app.command("forecasts")(forecasts.forecasts)
+app.command("score")(score.score)
 app.command("recommend")(recommend.recommend)
 app.command("train")(train.train)
 app.command("generate")(generate.generate)

@@ -11,9 +11,10 @@ if TYPE_CHECKING:
     from scaling.forecast import Forecast
     from scaling.record import Interval
     from sweeps.conduct import StudyResult
+    from sweeps.final_run import Scored
     from trainer.loop.result import RunResult
 
-__all__ = ["forecast_page", "result_page", "run_page"]
+__all__ = ["forecast_page", "result_page", "run_page", "scored_line"]
 
 
 def forecast_page(forecast: Forecast) -> str:
@@ -89,3 +90,12 @@ def run_page(folder: Path, result: RunResult) -> str:
         f"          scaling export {place} --format hf",
     ]
     return "\n".join(lines)
+
+
+def scored_line(scored: Scored) -> str:
+    """The registered forecast of one run beside what it measured."""
+    forecast, outcome = scored.forecast, scored.outcome
+    return (
+        f"forecast  {_triple(forecast.loss, '.4f')} before it started · error {outcome.relative_error:+.2%} · "
+        f"{'inside' if outcome.inside else 'OUTSIDE'} the {forecast.level:.0%} interval"
+    )

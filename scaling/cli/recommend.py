@@ -22,6 +22,9 @@ def recommend(
     mfu: Annotated[float | None, typer.Option(help="Achieved share of the peak; by default from practice.")] = None,
     price: Annotated[float | None, typer.Option(help="Dollars a GPU-hour; by default from the price table.")] = None,
     out: Annotated[Path | None, typer.Option(metavar="FILE.yaml", help="Keep the configuration.")] = None,
+    register: Annotated[
+        bool, typer.Option("--register", help="Register the run's forecast now; `scaling train` does so at its start.")
+    ] = False,
     workspace: WorkspaceOption = Path("workspace"),
     as_json: JsonFlag = False,
 ) -> None:
@@ -44,6 +47,8 @@ def recommend(
     }
     target = {name: value for name, value in wanted.items() if value is not None}
     made = _from_fit(source, target) if source.suffix == ".json" else _from_study(source, workspace, target)
+    if register:
+        _register(workspace, made)
     if out is not None:
         _keep(out, made)
     if as_json:
@@ -76,6 +81,18 @@ def _from_study(source: Path, workspace: Path, target: dict[str, Any]) -> Any:
             raise UserError(f"study {name!r} is not finished in the workspace {workspace}: scaling run {source}")
         rates = conductor.learning_rates(made)
         return conductor.recommend(made, conductor.fit(made), rates, **target)
+
+
+def _register(workspace: Path, made: Any) -> None:
+    from sweeps.final_run import register
+    from sweeps.ledger.ledger import Ledger
+    from sweeps.workspace import Workspace
+
+    space = Workspace(workspace)
+    ledger = Ledger(space.ledger_url)
+    chain = register(ledger, space, made)
+    ledger.close()
+    typer.echo(f"registered the forecast {chain[:12]} of run {made.run_key[:8]}", err=True)
 
 
 def _keep(path: Path, made: Any) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+from collections.abc import Callable
 from enum import StrEnum
 from pathlib import Path
 from types import FrameType
@@ -14,6 +15,8 @@ from scaling.cli.options import JsonFlag, WorkspaceOption, print_json
 from scaling.errors import UserError
 
 if TYPE_CHECKING:
+    from scaling.recommendation import Recommendation
+    from scaling.run_spec import RunSpec
     from trainer.distributed.world import World
     from trainer.loop.result import RunResult
     from trainer.numerics_choice import NumericsWish
@@ -112,37 +115,67 @@ def _train(
     *,
     as_json: bool,
 ) -> None:
-    from scaling.cli.pages import run_page
+    from scaling.cli.pages import run_page, scored_line
     from scaling.cli.run_display import RunDisplay
+    from sweeps.final_run import FollowedRun
     from sweeps.workspace import Workspace, cache_folder
+    from trainer.band_watch import BandWatch
     from trainer.run_from_file import RunPlaces, train_file
+    from trainer.tracker import NullTracker, Trackers
 
     space, silent = Workspace(workspace), world.rank > 0
     places = RunPlaces(corpora=space.corpora, runs=space.trained, cache=cache_folder() / "runs", out=out)
     with RunDisplay(spec.stem, quiet=as_json or silent) as display, StopSignals() as stop:
+        made = None if silent else _as_recommended(spec, display.say)
+        followed = None if silent else FollowedRun(space, made, display.say)
+        watch = None if made is None or made.band is None else BandWatch(made.band, display.say)
 
-        def starting(*what: Any) -> None:
+        def starting(run: RunSpec, *how: Any) -> None:
+            if followed is not None:
+                followed.starting(run.key)
             stop.listen()
-            display.starting(*what)
+            display.starting(run, *how)
 
         folder, result = train_file(
             spec,
             corpus,
             places,
             wish,
-            tracker=display,
+            tracker=Trackers(display, *(each or NullTracker() for each in (followed, watch))),
             progress=display.step,
             starting=starting,
-            should_stop=lambda: stop.received is not None,
+            should_stop=lambda: stop.received is not None or (followed is not None and followed.called_off),
             world=world,
         )
+    scored = None if followed is None else followed.ended(result)
     if silent:
         pass
     elif as_json:
-        print_json({"folder": str(folder.path), **result.model_dump(mode="json")})
+        beside = {
+            "forecast": scored and scored.forecast.model_dump(mode="json"),
+            "outcome": scored and scored.outcome.model_dump(mode="json"),
+            "renewed_forecast": watch and watch.renewed and watch.renewed.model_dump(mode="json"),
+            "alarms": watch.alarms if watch else 0,
+        }
+        print_json({"folder": str(folder.path), **result.model_dump(mode="json"), **beside})
     elif result.status != "interrupted":
         typer.echo(run_page(folder.path, result))
+        if scored is not None:
+            typer.echo(scored_line(scored))
     _leave(result, stop.received, silent=silent)
+
+
+def _as_recommended(path: Path, say: Callable[[str], None]) -> Recommendation | None:
+    """The recommendation in the file, if its run is still the one that was recommended."""
+    from analysis.recommendation_yaml import read_recommendation
+
+    made = read_recommendation(path)
+    if made is None or made.run is None or made.run_key is None:
+        return None
+    if made.run.key != made.run_key:
+        say("the run in the file is not the one that was recommended: its loss is held against no forecast")
+        return None
+    return made
 
 
 def _leave(result: RunResult, number: int | None, *, silent: bool) -> None:

@@ -1,4 +1,4 @@
-"""What a person does to a study's runs in the ledger: call them off, and plan them again.
+"""What a person does to a study's runs in the ledger: call them off, plan them again, take one over from elsewhere.
 
 A called-off run that is being trained keeps its owner until that has saved and let go of it, so that nobody takes it up
 again while somebody still writes its checkpoints.
@@ -7,17 +7,17 @@ again while somebody still writes its checkpoints.
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 
 from scaling.errors import UserError
 from sweeps.ledger.ledger import Ledger, RunRow, State
 from sweeps.ledger.owner import Owner
-from sweeps.ledger.schema import RUNS
+from sweeps.ledger.schema import POINTS, RUNS
 
-__all__ = ["Cancelled", "Retried", "cancel", "named_runs", "retry", "states_of"]
+__all__ = ["Cancelled", "Retried", "adopt", "cancel", "named_runs", "retry", "states_of"]
 
 
 class Cancelled(NamedTuple):
@@ -88,6 +88,40 @@ def retry(ledger: Ledger, study: str, names: Sequence[str] = ()) -> Retried:
         for some in _in_parts(planned):
             db.execute(sa.update(RUNS).where(RUNS.c.key.in_(some)).values(**clean))
     return Retried(planned, stopping)
+
+
+def adopt(
+    ledger: Ledger,
+    key: str,
+    result: Mapping[str, Any],
+    started_at: float | None,
+    points: Sequence[Mapping[str, Any]] = (),
+) -> None:
+    """Write down a run of the ledger that was finished elsewhere, with its curve; one that has ended here is kept.
+
+    ``started_at`` is by the clock of whoever trained it. Raises :class:`UserError` if it is being trained here.
+    """
+    now = time.time()
+    values = {
+        "state": result["status"],
+        "result": dict(result),
+        "loss": result.get("loss_nats"),
+        "step": result["steps"],
+        "tokens_per_second": result.get("tokens_per_second"),
+        "owner": None,
+        "error": None,
+        "started_at": started_at,
+        "ended_at": now if started_at is None else started_at + result["wall_seconds"],
+    }
+    with ledger.transaction() as db:
+        state = db.scalar(sa.select(RUNS.c.state).where(RUNS.c.key == key))
+        if state in ("finished", "diverged"):
+            return
+        if state == "running":
+            raise UserError(f"run {key[:8]} is being trained in this workspace: `scaling cancel` it first")
+        db.execute(sa.update(RUNS).where(RUNS.c.key == key).values(**values))
+        db.execute(sa.delete(POINTS).where(POINTS.c.run_key == key))
+    ledger.add_points(key, points)
 
 
 def _in_parts(keys: Sequence[str], size: int = 500) -> list[Sequence[str]]:

@@ -55,7 +55,7 @@ LEDGER_VERSION = 3
 GENESIS = "0" * 64
 
 State = Literal["planned", "running", "finished", "diverged", "failed", "killed", "pruned"]
-Stage = Literal["probe", "tune", "sweep", "hold-out"]
+Stage = Literal["probe", "tune", "sweep", "hold-out", "rung", "final"]
 ENDED: tuple[State, ...] = ("finished", "diverged", "failed", "killed", "pruned")
 """What nobody trains unless somebody asks for it again."""
 
@@ -282,6 +282,13 @@ class Ledger:
             ).all()
         keys = [row.key for row in rows if alike(RunSpec.model_validate(row.spec))][:count]
         return self._take(RUNS.c.key.in_(keys), owner) if keys else []
+
+    def claim(self, key: str, owner: Owner) -> bool:
+        """Take this very run if it is planned, or if the process that trained it is gone; whether it was taken."""
+        held = next((held for held in self.held() if held.key == key), None)
+        if held is not None and held.owner.is_dead():
+            self.release(key, held.owner)
+        return bool(self._take(RUNS.c.key == key, owner))
 
     def trunk_of(self, key: str) -> tuple[str | None, list[int]]:
         """(the run's carrier, if any; the steps at which others leave the run)."""

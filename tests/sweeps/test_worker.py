@@ -12,9 +12,10 @@ from sweeps import worker
 from sweeps.conduct import Conductor
 from sweeps.ledger.ledger import Ledger, PlannedRun, RunRow
 from sweeps.ledger.owner import Owner
+from sweeps.ledger.tracker import LedgerTracker
 from sweeps.planning.plan import run_spec
 from sweeps.study import Study
-from sweeps.worker import LedgerTracker, work
+from sweeps.worker import work
 from sweeps.workspace import Workspace
 from trainer.loop.calibration import Calibration
 
