@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 
 from analysis.figure_data import Band, parametric_line, theta_of
 from analysis.study_view import StudyView
+from scaling.cautions import ILLUSTRATION_ORDERS
 from scaling.laws import get_loss_law
-from scaling.recommend import ILLUSTRATION_ORDERS
 from scaling.record import Interval
 
 __all__ = ["Surface", "SurfaceTarget", "surface"]

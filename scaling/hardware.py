@@ -9,8 +9,8 @@ from functools import cache
 from importlib import resources
 from typing import Any
 
+from scaling.cluster import ClusterEstimate
 from scaling.errors import UserError
-from scaling.recommendation import ClusterEstimate
 from scaling.record import Interval, Record
 
 __all__ = [

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from typing import Literal
 
-from scaling.recommendation import ClusterEstimate, PostTrainingStage
+from scaling.cluster import ClusterEstimate
+from scaling.recommendation import PostTrainingStage
 from scaling.record import Record
 
 __all__ = ["post_training_stages"]

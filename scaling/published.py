@@ -22,6 +22,7 @@ __all__ = [
     "optimum",
     "published_optima",
     "published_table",
+    "recipe_optima",
 ]
 
 _PF_DAY = 1e15 * 86_400
@@ -62,6 +63,15 @@ def published_optima(flops: float) -> tuple[PublishedOptimum, ...]:
     table = published_table()
     laws = [*table["chinchilla"], *table["kaplan"], *table["rule"]]
     return tuple(_placed(law, float(optimal_params(law["key"], flops)), flops) for law in laws)
+
+
+def recipe_optima(flops: float) -> tuple[PublishedOptimum, ...]:
+    """Where recipes of models that were trained would put ``flops``: of tokens, a power of the compute."""
+    made = []
+    for recipe in published_table()["recipe"]:
+        tokens = recipe["coefficient"] * flops ** recipe["exponent"]
+        made.append(_placed(recipe, flops / 6 / tokens, flops))
+    return tuple(made)
 
 
 def optimal_params(key: str, flops: ArrayLike) -> FloatArray:

@@ -103,7 +103,7 @@ def _sequences(wanted: float) -> int:
     """The nearest number of sequences that 2, 4, 8 … processes share evenly: two or three binary digits, then zeros."""
     if wanted < 2:
         return 1
-    step = 2 ** max(1, math.floor(math.log2(wanted / 4)))
+    step = 1 << max(1, math.floor(math.log2(wanted / 4)))
     return step * max(1, round(wanted / step))
 
 

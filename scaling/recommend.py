@@ -4,65 +4,48 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from datetime import date
 from functools import partial
+from typing import Literal
 
-from pydantic import Field
+import numpy as np
 
 from scaling import architectures
 from scaling.accounting import Accounting, counted
-from scaling.allocation import ESTIMATORS, Allocation, allocate, flat_region
+from scaling.allocation import Allocation, allocate, flat_region
+from scaling.allocation.surface import LossSurface
+from scaling.allocation.sweep_worth import FEWEST_DRAWS, CandidateWorth, SweepWorth, candidate_worth, sweep_worth
+from scaling.cautions import ILLUSTRATION_ORDERS, LARGE_MODEL, SMALL_VOCABULARY, cautions
+from scaling.cluster import ClusterEstimate
 from scaling.errors import UserError
 from scaling.fit import Fit
-from scaling.fits.irreducible import levels_off_too_early
 from scaling.hardware import accelerator as find_accelerator
-from scaling.hardware import cluster_estimate, cluster_flops
-from scaling.hyperparameters import LearningRateLaw
-from scaling.laws.power_lines import WeightDecay
-from scaling.loss_band import OnTheWay, loss_band
+from scaling.hardware import cluster_estimate
+from scaling.limits import Limits
+from scaling.loss_band import loss_band
 from scaling.post_training import post_training_stages
 from scaling.prediction import predict
-from scaling.published import published_optima
+from scaling.published import published_optima, recipe_optima
 from scaling.quantity import format_count
 from scaling.recipe import Anchor, Recipe, recipe_from_literature, recipe_from_study
-from scaling.recommendation import Alternative, ClusterEstimate, Recommendation
-from scaling.record import Interval, Record
-from scaling.run_spec import OptimizerSpec, Parametrisation, RunSpec, ScheduleSpec
+from scaling.recommendation import Alternative, Recommendation
+from scaling.record import Interval
+from scaling.risk import risk_of_being_worse
+from scaling.run_spec import OptimizerSpec, RunSpec, ScheduleSpec
+from scaling.rungs import Rung, rung_budgets
 from scaling.shape import ModelShape
+from scaling.size_choice import Pick, SizeChoice, choose_size
+from scaling.study_context import StudyContext
+from scaling.target_flops import DEFAULT_ACCELERATOR, target_of
 
-__all__ = ["ILLUSTRATION_ORDERS", "StudyContext", "recommend"]
+__all__ = ["recommend"]
 
-ILLUSTRATION_ORDERS = 3.0
-"""Beyond this many orders of magnitude the answer is an illustration, not advice."""
-DEFAULT_ACCELERATOR = "H100"
 LONGEST_DAYS = 30
 MOST_GPUS = 2**20
-LARGE_MODEL = 1e9
-"""From here on a model without a study gets Llama 3's vocabulary and context, and a head of its own."""
-SMALL_VOCABULARY = 32_000
-MOST_DISAGREEMENT = 1.5
-"""Factor between the two estimators' N* up to which they count as agreeing: well inside the flat region."""
-
-
-class StudyContext(Record):
-    """What a study knows beyond its fit: the family it was measured on, its corpus and its recipe."""
-
-    architecture: str
-    vocabulary: int
-    context: int
-    tied: bool
-    data_key: str
-    tokenizer_key: str
-    held_out_tokens: int
-    unique_tokens: int
-    bytes_per_token: float
-    learning_rate_law: LearningRateLaw
-    anchor_batch_tokens: int = Field(description="batch of the largest fitted run")
-    anchor_tokens: int = Field(description="tokens of the largest fitted run")
-    weight_decay: WeightDecay
-    parametrisation: Parametrisation = Parametrisation()
-    seed: int
-    on_the_way: tuple[OnTheWay, ...] = ()
-    """How far above their end the fitted runs were while they went (:func:`scaling.loss_band.on_the_way`)."""
+WIDE = 2.0
+"""A factor to both sides of N* beyond which further runs are named that would narrow it."""
+MOST_OF_A_RUN = 0.05
+"""Of the large run's compute that one such run may take."""
 
 
 def recommend(
@@ -71,53 +54,74 @@ def recommend(
     flops: float | None = None,
     gpus: int | None = None,
     days: float | None = None,
+    by: date | None = None,
+    usd: float | None = None,
+    loss: float | None = None,
     accelerator: str | None = None,
     mfu: float | None = None,
     price: float | None = None,
+    limits: Limits | None = None,
+    pick: Pick = "optimum",
+    stage: Literal["rung", "final"] = "final",
     study: str | None = None,
     context: StudyContext | None = None,
 ) -> Recommendation:
-    """The run to launch with ``flops``, or with ``gpus`` x ``days`` of an ``accelerator`` (H100 by default).
+    """The run to launch for a target: ``flops``; ``gpus`` for ``days`` or until a date (``by``); ``usd``; or a ``loss``
+    to reach; accelerators are H100 by default.
+
+    ``limits`` bound the size or the text, or say how much the model will serve (``pick`` "serving" then takes the size
+    that is cheapest over its life). ``stage`` "rung" is a run on the way to another: it has none of its own.
 
     Without ``context`` (bring your own runs) the shape is a Llama's with a vocabulary of its scale, the learning rate a
     published law's where it holds, and there is no run specification. Raises :class:`UserError` where the target is
     missing, double or impossible, or the fit supports no allocation.
     """
-    target = _target(flops, gpus, days, accelerator, mfu)
-    around = allocate(fit, target).params.estimate
+    target = target_of(
+        fit, flops=flops, gpus=gpus, days=days, by=by, usd=usd, loss=loss, accelerator=accelerator, mfu=mfu,
+        price=price,
+    )  # fmt: skip
+    limits = limits or Limits()
+    around = allocate(fit, target.flops).params.estimate
     accounting = Accounting(fit, _family(around, context), around)
-    allocation = allocate(fit, target, flops_per_token=accounting.flops_per_token)
-    shape = _shape(accounting.total(allocation.params.estimate), around, context)
+    allocation = allocate(fit, target.flops, flops_per_token=accounting.flops_per_token)
+    device = find_accelerator(accelerator or DEFAULT_ACCELERATOR)
+    cap = limits.cap(device, device.usd_per_hour.estimate if price is None else price)
+    choice = choose_size(fit, allocation, limits, cap, accounting, pick)
+    shape = _shape(accounting.total(choice.params.estimate), around, context)
     counts = architectures.get(shape.architecture).count_parameters(shape)
-    tokens = target / accounting.flops_per_token_of(shape)
+    tokens = choice.flops / accounting.flops_per_token_of(shape)
     if context is not None:
         anchor = Anchor(batch_tokens=context.anchor_batch_tokens, tokens=context.anchor_tokens)
         recipe = recipe_from_study(context.learning_rate_law, anchor, counts, tokens, shape.context)
     else:
         recipe = recipe_from_literature(counts, tokens, shape.context)
+    forecast = None
+    if fit.parametric.status == "ok":
+        worth = recipe.tokens * choice.fresh_share
+        forecast = predict(fit, params=counted(counts, fit.params_convention), tokens=worth, flops=choice.flops)
+    expected = allocation.loss if forecast is None else forecast.loss
     run = None if context is None else _run(context, shape, recipe)
     # Other trainers know one rate for all weights: that of the matrices, which are nearly all of them.
     share = context.parametrisation.matrix_rate(shape.width) if context else 1.0
-    forecast = None
-    if fit.parametric.status == "ok":
-        forecast = predict(fit, params=counted(counts, fit.params_convention), tokens=recipe.tokens, flops=target)
-    loss = allocation.loss if forecast is None else forecast.loss
-    cluster = _cluster(target, gpus, accelerator, mfu, price)
-    orders = max(0.0, math.log10(target / fit.fitted_range.flops[1]))
-    bits = None if loss is None or context is None else _scaled(loss, 1 / context.bytes_per_token / math.log(2))
+    cluster = _cluster(choice.flops, gpus, accelerator, mfu, price)
+    largest = fit.fitted_range.flops[1]
+    orders = max(0.0, math.log10(choice.flops / largest))
+    bits = None if expected is None or context is None else _scaled(expected, 1 / context.bytes_per_token / math.log(2))
+    surface = LossSurface.of(fit) if LossSurface.refusal(fit) is None else None
+    worth_of_sweep = None if surface is None else _sweep(fit, surface, target.flops)
     return Recommendation(
         study=study,
         fit_key=fit.key,
-        flops=target,
+        flops=choice.flops,
         level=fit.level,
         illustration=orders > ILLUSTRATION_ORDERS,
         extrapolation_orders=orders,
-        params=allocation.params,
-        tokens=allocation.tokens,
-        tokens_per_param=allocation.tokens_per_param,
-        loss=loss,
+        params=choice.params,
+        tokens=choice.tokens,
+        tokens_per_param=_ratio(choice.tokens, choice.params),
+        loss=expected,
         bits_per_byte=bits,
-        flat_region=flat_region(fit, target, flops_per_token=accounting.flops_per_token),
+        flat_region=flat_region(fit, target.flops, flops_per_token=accounting.flops_per_token),
         estimator=allocation.estimator,
         shape=shape,
         learning_rate=recipe.learning_rate,
@@ -125,6 +129,7 @@ def recommend(
         warmup_tokens=recipe.warmup_steps * recipe.global_batch_tokens,
         cooldown_tokens=recipe.cooldown_steps * recipe.global_batch_tokens,
         hyperparameter_basis=recipe.basis + ("" if share == 1 else _matrices(recipe.learning_rate.estimate * share)),
+        stage=stage,
         run=run,
         run_key=run and run.key,
         forecast=forecast,
@@ -136,24 +141,86 @@ def recommend(
             cluster,
             find_accelerator(cluster.accelerator).bf16_flops,
         ),
-        alternatives=_alternatives(fit, target),
-        warnings=_warnings(fit, allocation, orders, context, accounting),
+        alternatives=_alternatives(fit, choice, surface),
+        warnings=cautions(fit, allocation, orders, context, accounting),
+        target=target,
+        limits=limits,
+        reasons=choice.reasons,
+        serving=choice.serving,
+        limited=choice.limited,
+        rungs=() if stage == "rung" else _rungs(fit, choice.flops, accounting),
+        sweep=worth_of_sweep,
+        measure_next=() if surface is None else _measure_next(fit, allocation),
+        decisions=_decisions(shape, counts.nonembedding, context),
     )
 
 
-def _target(
-    flops: float | None, gpus: int | None, days: float | None, accelerator: str | None, mfu: float | None
-) -> float:
-    if (flops is not None) == (days is not None) or (days is not None and gpus is None):
-        raise UserError(
-            "the target is flops, or gpus and days together (with an accelerator): give exactly one of them"
+def _ratio(tokens: Interval, params: Interval) -> Interval:
+    def over(many: float | None, size: float | None) -> float | None:
+        return None if many is None or size is None else many / size
+
+    return Interval(
+        estimate=tokens.estimate / params.estimate,
+        low=over(tokens.low, params.high),
+        high=over(tokens.high, params.low),
+    )
+
+
+def _rungs(fit: Fit, flops: float, accounting: Accounting) -> tuple[Rung, ...]:
+    rungs = []
+    for budget in rung_budgets(fit.fitted_range.flops[1], flops):
+        placed = allocate(fit, budget, flops_per_token=accounting.flops_per_token)
+        rungs.append(
+            Rung(
+                flops=budget,
+                params=placed.params.estimate,
+                tokens=placed.tokens.estimate,
+                loss=placed.loss,
+                share=budget / flops,
+            )
         )
-    if days is not None and gpus is not None:
-        return cluster_flops(gpus, days, accelerator or DEFAULT_ACCELERATOR, mfu)
-    assert flops is not None
-    if not (math.isfinite(flops) and flops >= 1e6):
-        raise UserError(f"flops is {flops:g}: the target must be a finite number of FLOPs, for example 1e21")
-    return flops
+    return tuple(rungs)
+
+
+def _sweep(fit: Fit, surface: LossSurface, flops: float) -> SweepWorth | None:
+    """What a FLOP more of the fitted runs is worth; None where the draws are too few to say."""
+    spent = fit.flops_per_param_token * sum(params * tokens for params, tokens, _ in fit.drift.runs)
+    return sweep_worth(surface, flops, spent) if spent and len(fit.parametric.draws) >= FEWEST_DRAWS else None
+
+
+def _measure_next(fit: Fit, allocation: Allocation) -> tuple[CandidateWorth, ...]:
+    """Three runs that would tell most, where N* is known to less than a factor of ``WIDE`` either way."""
+    params = allocation.params
+    if params.low is None or params.high is None or params.high / params.low <= WIDE**2:
+        return ()
+    if len(fit.parametric.draws) < FEWEST_DRAWS or not fit.parametric.residual_sd:
+        return ()
+    sizes = np.geomspace(*fit.fitted_range.params, 6)
+    ratios = np.geomspace(*fit.fitted_range.tokens_per_param, 6)
+    most = MOST_OF_A_RUN * allocation.flops
+    grid = [(float(size), float(size * ratio)) for size in sizes for ratio in ratios]
+    affordable = [(size, long) for size, long in grid if fit.flops_per_param_token * size * long <= most]
+    return candidate_worth(fit, allocation.flops, affordable)[:3] if affordable else ()
+
+
+def _decisions(shape: ModelShape, nonembedding: int, context: StudyContext | None) -> tuple[str, ...]:
+    """Vocabulary and context, and what each rests on."""
+    if context is not None:
+        return (
+            f"vocabulary {shape.vocabulary:,} and context {shape.context:,}: the study's, on which its losses were "
+            "measured; others are another study, to be compared in bits per byte (`scaling compare`)",
+        )
+    size = format_count(nonembedding)
+    return (
+        f"vocabulary {shape.vocabulary:,}: "
+        + (
+            "Llama 3's; larger models want larger ones (2407.13623 puts 216k at 70B and 32k at a few billion)"
+            if nonembedding >= LARGE_MODEL
+            else f"Llama 2's, usual at {size} without embeddings"
+        ),
+        f"context {shape.context:,}: habit at this size (Llama 3 trained at 8,192 and lengthened it at the end); a law "
+        "of the loss says nothing of it, what the model is used for does",
+    )
 
 
 def _family(around: float, context: StudyContext | None) -> Callable[[float], ModelShape]:
@@ -224,97 +291,22 @@ def _scaled(interval: Interval, factor: float) -> Interval:
     )
 
 
-def _alternatives(fit: Fit, flops: float) -> tuple[Alternative, ...]:
-    """What published laws would do with the same compute, and the loss this fit expects of it."""
-    return tuple(
-        Alternative(
-            name=law.name,
-            citation=law.citation,
-            params=law.params,
-            tokens=law.tokens,
-            tokens_per_param=law.tokens_per_param,
-            expected_loss=predict(fit, params=law.params, tokens=law.tokens, flops=flops).loss
-            if fit.parametric.status == "ok" and law.tokens >= 1
-            else None,
-        )
-        for law in published_optima(flops)
-    )
-
-
-def _warnings(
-    fit: Fit, allocation: Allocation, orders: float, context: StudyContext | None, accounting: Accounting
-) -> tuple[str, ...]:
-    said = [*_distance(fit, allocation, orders), *_estimators(fit, allocation, accounting)]
-    if context is not None:
-        said += _recipe_carried_over(allocation, context)
-    return tuple(said)
-
-
-def _distance(fit: Fit, allocation: Allocation, orders: float) -> list[str]:
-    """How far from the fitted runs the answer lies."""
-    said = []
-    if orders > ILLUSTRATION_ORDERS:
-        said.append(
-            f"This extrapolates {orders:.1f} orders of magnitude beyond the fitted runs: an illustration of the method,"
-            " not advice. Train rungs in between before you spend anything on it."
-        )
-    elif orders > 0:
-        said.append(
-            f"This extrapolates {orders:.1f} orders of magnitude beyond the fitted runs. The interval is honest about "
-            "the law, not about a recipe that may stop working."
-        )
-    low, high = fit.fitted_range.tokens_per_param
-    ratio = allocation.tokens_per_param.estimate
-    if not low <= ratio <= high:
-        said.append(
-            f"{ratio:.3g} tokens a parameter lie outside the fitted runs' {low:.3g} to {high:.3g}: the law is not "
-            "measured there."
-        )
-    return said
-
-
-def _estimators(fit: Fit, allocation: Allocation, accounting: Accounting) -> list[str]:
-    """Which estimator had to do without the other, and where the two do not agree."""
-    said = []
-    for name, part in (("parametric", fit.parametric), ("iso-FLOP", fit.isoflop)):
-        if part.status == "refused":
-            said.append(f"This rests on one estimator; the {name} one was refused: {part.reason}")
-    if fit.parametric.status == fit.isoflop.status == "ok":
-        by_law, by_lines = (
-            allocate(fit, allocation.flops, estimator, flops_per_token=accounting.flops_per_token).params.estimate
-            for estimator in ESTIMATORS
-        )
-        if not 1 / MOST_DISAGREEMENT <= by_lines / by_law <= MOST_DISAGREEMENT:
-            said.append(
-                f"The two estimators disagree: the law puts the optimum at {format_count(by_law)} parameters, the "
-                f"iso-FLOP lines at {format_count(by_lines)}, {by_lines / by_law:.2g} times as many."
+def _alternatives(fit: Fit, choice: SizeChoice, surface: LossSurface | None) -> tuple[Alternative, ...]:
+    """What published laws and recipes would do with the same compute, the loss this fit expects of it, and the risk of
+    being worse than it."""
+    flops, ours = choice.flops, (choice.params.estimate, choice.tokens.estimate * choice.fresh_share)
+    made = []
+    for law in (*published_optima(flops), *recipe_optima(flops)):
+        can = fit.parametric.status == "ok" and law.tokens >= 1
+        made.append(
+            Alternative(
+                name=law.name,
+                citation=law.citation,
+                params=law.params,
+                tokens=law.tokens,
+                tokens_per_param=law.tokens_per_param,
+                expected_loss=predict(fit, params=law.params, tokens=law.tokens, flops=flops).loss if can else None,
+                risk=risk_of_being_worse(surface, ours, (law.params, law.tokens)) if surface and can else None,
             )
-    if levels_off_too_early(fit.parametric, fit.drift):
-        said.append(
-            "The parametric law levels off above what larger models reach on text, so N and D come from the iso-FLOP "
-            "lines, and the forecast of the loss holds E to what text admits."
         )
-    return said
-
-
-def _recipe_carried_over(allocation: Allocation, context: StudyContext) -> list[str]:
-    """What of the study's corpus and recipe does not fit a run of this size."""
-    said = []
-    tokens, params = allocation.tokens.estimate, allocation.params.estimate
-    if tokens > context.unique_tokens:
-        said.append(
-            f"{format_count(tokens)} tokens are {tokens / context.unique_tokens:.3g} passes over the corpus's "
-            f"{format_count(context.unique_tokens)}: find more text, for repeated tokens teach less (2305.16264)."
-        )
-    if params >= LARGE_MODEL and context.vocabulary < SMALL_VOCABULARY:
-        said.append(
-            f"The shape keeps the study's vocabulary of {context.vocabulary:,} and context of {context.context:,}, on "
-            "which its loss was measured. A model of this size would be given larger ones, and its loss a token would "
-            "then be another: compare by bits per byte."
-        )
-    if context.learning_rate_law.exponent.estimate == 0 and context.parametrisation.name == "standard":
-        said.append(
-            "The learning rate was given as one number for all sizes, and larger models need smaller ones: set "
-            "hyperparameters.learning_rate to probe, so that its change with size is measured."
-        )
-    return said
+    return tuple(made)

@@ -4,27 +4,21 @@ from __future__ import annotations
 
 from typing import Literal
 
+from scaling.allocation.inference_aware import InferenceOptimum
+from scaling.allocation.limited_data import LimitedOptimum
+from scaling.allocation.sweep_worth import CandidateWorth, SweepWorth
+from scaling.cluster import ClusterEstimate
 from scaling.forecast import Forecast
+from scaling.limits import Limits
 from scaling.loss_band import LossBand
 from scaling.record import Interval, Record
+from scaling.risk import Risk
 from scaling.run_spec import RunSpec
+from scaling.rungs import Rung
 from scaling.shape import ModelShape
+from scaling.target import Target
 
-__all__ = ["Alternative", "ClusterEstimate", "PostTrainingStage", "Recommendation"]
-
-
-class ClusterEstimate(Record):
-    """What the run costs on a named accelerator; energy and carbon come with the cost issue."""
-
-    accelerator: str
-    gpus: int
-    mfu: Interval
-    """Achieved share of the dense bf16 peak; the interval is the range that practice shows at this scale."""
-    days: Interval
-    gpu_hours: Interval
-    usd: Interval
-    price_usd_per_gpu_hour: Interval
-    source: str
+__all__ = ["Alternative", "PostTrainingStage", "Recommendation"]
 
 
 class PostTrainingStage(Record):
@@ -50,6 +44,8 @@ class Alternative(Record):
     tokens_per_param: float
     expected_loss: Interval | None
     """Under this study's fit; None where it has no parametric law."""
+    risk: Risk | None = None
+    """Of the recommended run's ending worse than this one; None where the law can't be used away from its runs."""
 
 
 class Recommendation(Record):
@@ -89,3 +85,19 @@ class Recommendation(Record):
     post_training: tuple[PostTrainingStage, ...]
     alternatives: tuple[Alternative, ...]
     warnings: tuple[str, ...]
+    target: Target | None = None
+    """What was asked for; ``flops`` differ from it for a model chosen to be served."""
+    limits: Limits = Limits()
+    reasons: tuple[str, ...] = ()
+    """Why the size is not the compute optimum; empty where it is."""
+    serving: InferenceOptimum | None = None
+    """The model that is cheapest over training and serving; None unless ``limits.serve_tokens`` was given."""
+    limited: LimitedOptimum | None = None
+    """What scarce text makes of the target; None where it does not bind."""
+    rungs: tuple[Rung, ...] = ()
+    sweep: SweepWorth | None = None
+    """What more of the sweep would be worth; None where the law can't be used away from its runs."""
+    measure_next: tuple[CandidateWorth, ...] = ()
+    """Runs that would tell most of N* for their compute, where the interval is wide."""
+    decisions: tuple[str, ...] = ()
+    """Vocabulary and context: what they are, and what that rests on."""

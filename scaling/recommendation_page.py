@@ -9,6 +9,7 @@ from scaling.architectures import total_params
 from scaling.quantity import format_count, format_duration, format_flops, format_interval, format_usd
 from scaling.recommendation import Recommendation
 from scaling.record import Interval
+from scaling.risk import Risk
 
 __all__ = ["page"]
 
@@ -17,7 +18,16 @@ WIDTH = 100
 
 def page(made: Recommendation) -> str:
     """The readable page, 100 columns wide; every number with its unit, every interval in brackets."""
-    parts = [_heading(made), _answer(made), _configuration(made), _cost(made), _literature(made), _stages(made)]
+    parts = [
+        _heading(made),
+        _answer(made),
+        _configuration(made),
+        _cost(made),
+        _literature(made),
+        _rungs(made),
+        _sweep(made),
+        _stages(made),
+    ]
     warnings = [textwrap.fill(f"! {said}", WIDTH, subsequent_indent="  ") for said in made.warnings]
     return "\n\n".join(part for part in [*parts, "\n".join(warnings)] if part)
 
@@ -28,7 +38,14 @@ def _heading(made: Recommendation) -> str:
         where = f"largest fitted run {format_flops(made.flops / 10**made.extrapolation_orders)}"
     else:
         where = "inside the fitted runs' compute"
-    line = f"{name}where to put {format_flops(made.flops)}  ({where})"
+    target = made.target
+    asked = "" if target is None or target.asked == format_flops(made.flops) else f"{target.asked}: "
+    line = textwrap.fill(f"{name}{asked}where to put {format_flops(made.flops)}  ({where})", WIDTH)
+    if target is not None and target.interval is not None:
+        low, high = (
+            ("?" if bound is None else format_flops(bound)) for bound in (target.interval.low, target.interval.high)
+        )
+        line += f"\n  (between {low} and {high})"
     if made.illustration:
         orders = f"{made.extrapolation_orders:.1f} orders of magnitude beyond the fitted runs"
         return f"ILLUSTRATION, NOT ADVICE: {orders}\n{line}"
@@ -46,9 +63,23 @@ def _answer(made: Recommendation) -> str:
     if made.flat_region is not None:
         low, high = made.flat_region
         lines.append(f"Any size from {format_count(low)} to {format_count(high)} costs less than 0.3% of loss.")
+    lines += made.reasons
+    if made.serving is not None and not made.reasons:
+        lines.append(_served(made))
     method = "the parametric law" if made.estimator == "parametric" else "the iso-FLOP lines"
     lines.append(f"({made.level:.0%} intervals; by {method})")
     return "\n".join(textwrap.fill(line, WIDTH, subsequent_indent="  ") for line in lines)
+
+
+def _served(made: Recommendation) -> str:
+    served = made.serving
+    assert served is not None
+    return (
+        f"If it will serve {format_count(served.serve_tokens)} tokens: {format_count(served.params.estimate)} "
+        f"parameters on {format_count(served.tokens.estimate)} tokens reach the same loss; "
+        f"{served.training_flops.estimate / made.flops - 1:+.0%} compute to train, "
+        f"{served.saved_share.estimate:.0%} less over its life (--pick serving)."
+    )
 
 
 def _configuration(made: Recommendation) -> str:
@@ -62,6 +93,7 @@ def _configuration(made: Recommendation) -> str:
         f"peak learning rate {_significant(made.learning_rate)} · batch {format_count(batch)} tokens · warm-up "
         f"{made.warmup_tokens // batch:,} steps · cooldown {made.cooldown_tokens / tokens:.0%}",
         *re.split(r"; (?=batch: |warm-up: )", made.hyperparameter_basis),
+        *made.decisions,
     ]
     return textwrap.indent("\n".join(textwrap.fill(line, WIDTH - 2, subsequent_indent="    ") for line in lines), "  ")
 
@@ -83,15 +115,54 @@ def _cost(made: Recommendation) -> str:
 def _literature(made: Recommendation) -> str:
     if not made.alternatives:
         return ""
-    rows = [f"  {'the same compute by':<38} {'parameters':>10} {'tokens':>8} {'tokens/param':>13}   loss by this fit"]
+    judged = any(other.risk for other in made.alternatives)
+    rows = [
+        f"  {'the same compute by':<36} {'parameters':>10} {'tokens':>8} {'tokens/param':>12}  "
+        f"{'loss by this fit':<20}{'  worse' if judged else ''}".rstrip()
+    ]
     rows.append(_row("this fit", made.params.estimate, made.tokens.estimate, made.tokens_per_param.estimate, made.loss))
-    rows += [_row(a.name, a.params, a.tokens, a.tokens_per_param, a.expected_loss) for a in made.alternatives]
+    rows += [_row(a.name, a.params, a.tokens, a.tokens_per_param, a.expected_loss, a.risk) for a in made.alternatives]
+    if judged:
+        rows.append("  (worse: the chance that this fit's run ends above that one, if the law holds)")
     return "\n".join(rows)
 
 
-def _row(name: str, params: float, tokens: float, ratio: float, loss: Interval | None) -> str:
+def _row(name: str, params: float, tokens: float, ratio: float, loss: Interval | None, risk: Risk | None = None) -> str:
     expected = "-" if loss is None else _fixed(loss, 3)
-    return f"  {name:<38} {format_count(params):>10} {format_count(tokens):>8} {ratio:>13.3g}   {expected}"
+    chance = "" if risk is None else f"  {risk.worse:>5.0%}"
+    row = f"  {name:<36} {format_count(params):>10} {format_count(tokens):>8} {ratio:>12.3g}  {expected:<20}{chance}"
+    return row.rstrip()
+
+
+def _rungs(made: Recommendation) -> str:
+    """What to train before: each rung is a stop where its loss leaves the interval."""
+    if not made.rungs:
+        return ""
+    total = sum(rung.share for rung in made.rungs)
+    rows = [
+        f"  first, {len(made.rungs)} rungs ({total:.1%} of its compute); stop where one ends outside its interval",
+        f"  {'FLOPs':>8} {'parameters':>10} {'tokens':>8} {'share':>7}   expected loss",
+    ]
+    for rung in made.rungs:
+        expected = "-" if rung.loss is None else _fixed(rung.loss, 3)
+        cost, size = format_flops(rung.flops).removesuffix(" FLOPs"), format_count(rung.params)
+        rows.append(f"  {cost:>8} {size:>10} {format_count(rung.tokens):>8} {rung.share:>7.2%}   {expected}")
+    return "\n".join(rows)
+
+
+def _sweep(made: Recommendation) -> str:
+    """Whether more of the sweep pays, and which runs would tell most."""
+    said = []
+    if made.sweep is not None:
+        whole = made.sweep.sweep_flops + made.sweep.flops
+        said.append(
+            f"{made.sweep.summary()} Of sweep and final run together ({format_flops(whole)}) that is "
+            f"{made.sweep.stop_at_flops / whole:.2%} for the sweep."
+        )
+    if made.measure_next:
+        said.append("N* is known within a wide interval; these runs would tell most for their compute:")
+        said += [f"  {run.summary()}" for run in made.measure_next]
+    return "\n".join(textwrap.fill(line, WIDTH, initial_indent="  ", subsequent_indent="    ") for line in said)
 
 
 def _stages(made: Recommendation) -> str:

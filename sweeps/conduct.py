@@ -27,9 +27,10 @@ from scaling.hyperparameters import LearningRateLaw, fixed_rate, tuned_rate
 from scaling.loss_band import on_the_way
 from scaling.prediction import predict, score
 from scaling.quantity import format_count
-from scaling.recommend import StudyContext, recommend
+from scaling.recommend import recommend
 from scaling.recommendation import Recommendation
 from scaling.run_spec import RunSpec
+from scaling.study_context import StudyContext
 from sweeps.engine import run_stage
 from sweeps.executors.choose import executor_for
 from sweeps.ledger.ledger import ENDED, PlannedRun, RunRow, Stage

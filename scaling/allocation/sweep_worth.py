@@ -32,9 +32,9 @@ from scaling.laws.law import FloatArray
 from scaling.quantity import format_count, format_flops
 from scaling.record import Interval, Record
 
-__all__ = ["CandidateWorth", "SweepWorth", "candidate_worth", "regret", "sweep_worth"]
+__all__ = ["FEWEST_DRAWS", "CandidateWorth", "SweepWorth", "candidate_worth", "regret", "sweep_worth"]
 
-_FEWEST_DRAWS = 50
+FEWEST_DRAWS = 50
 
 
 class SweepWorth(Record):
@@ -192,9 +192,9 @@ def _ln_size_gradient(surface: LossSurface, flops: float) -> FloatArray:
 def _with_draws(fit: Fit | LossSurface) -> LossSurface:
     surface = fit if isinstance(fit, LossSurface) else LossSurface.of(fit)
     draws = len(surface.theta_KP) - 1
-    if draws < _FEWEST_DRAWS:
+    if draws < FEWEST_DRAWS:
         raise UserError(
-            f"the fit has {draws} bootstrap draws, and how uncertain N* is takes {_FEWEST_DRAWS} or more: fit again "
+            f"the fit has {draws} bootstrap draws, and how uncertain N* is takes {FEWEST_DRAWS} or more: fit again "
             "with --bootstrap 1000"
         )
     return surface

@@ -2,26 +2,56 @@
 
 from __future__ import annotations
 
+from datetime import datetime
+from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from scaling.cli.options import JsonFlag, WorkspaceOption, print_json
 from scaling.errors import UserError
 
+if TYPE_CHECKING:
+    from scaling.limits import Limits
+    from scaling.recommendation import Recommendation
+
+TARGETS = {"flops", "days", "by", "usd", "loss", "gpus"}
+
+
+class PickChoice(StrEnum):
+    optimum = "optimum"
+    serving = "serving"
+
 
 def recommend(
     source: Annotated[Path, typer.Argument(metavar="STUDY|FIT.json", help="A study file, or a fit kept with --out.")],
     flops: Annotated[float | None, typer.Option(help="Target compute.")] = None,
-    gpus: Annotated[int | None, typer.Option(help="With --days: the target as a cluster.")] = None,
+    gpus: Annotated[int | None, typer.Option(help="With --days or --by: the target as a cluster.")] = None,
     days: Annotated[float | None, typer.Option(help="With --gpus.")] = None,
+    by: Annotated[
+        datetime | None, typer.Option(metavar="DATE", formats=["%Y-%m-%d"], help="With --gpus: train until then.")
+    ] = None,
+    usd: Annotated[float | None, typer.Option(help="Target in dollars of accelerator hours.")] = None,
+    loss: Annotated[float | None, typer.Option(help="A loss to reach, nats a token, with the least compute.")] = None,
     accelerator: Annotated[
         str | None, typer.Option("--gpu", "--accelerator", help="h100, a100, b200, mi300x, ...")
     ] = None,
     mfu: Annotated[float | None, typer.Option(help="Achieved share of the peak; by default from practice.")] = None,
     price: Annotated[float | None, typer.Option(help="Dollars a GPU-hour; by default from the price table.")] = None,
-    out: Annotated[Path | None, typer.Option(metavar="FILE.yaml", help="Keep the configuration.")] = None,
+    unique_tokens: Annotated[float | None, typer.Option(help="Distinct training tokens there are.")] = None,
+    serve_tokens: Annotated[float | None, typer.Option(help="Tokens that the model will process once trained.")] = None,
+    pick: Annotated[
+        PickChoice, typer.Option(help="serving: the size that is cheapest over training and --serve-tokens.")
+    ] = PickChoice.optimum,
+    max_params: Annotated[float | None, typer.Option(help="Parameters at most.")] = None,
+    serve_memory_gib: Annotated[float | None, typer.Option(help="The weights must fit in so much memory.")] = None,
+    serve_bits: Annotated[float, typer.Option(help="Bits of a served weight.")] = 16,
+    max_ms_per_token: Annotated[float | None, typer.Option(help="Decoding one stream on one accelerator.")] = None,
+    max_usd_per_million: Annotated[float | None, typer.Option(help="Dollars a million tokens served.")] = None,
+    out: Annotated[
+        Path | None, typer.Option(metavar="FILE.yaml", help="Keep the configuration, and its rungs beside it.")
+    ] = None,
     register: Annotated[
         bool, typer.Option("--register", help="Register the run's forecast now; `scaling train` does so at its start.")
     ] = False,
@@ -33,7 +63,8 @@ def recommend(
     Without a target a study answers its own question.
 
     Examples: scaling recommend quickstart.yaml --gpus 1024 --gpu h100 --days 27
-              scaling recommend fit.json --flops 1e21
+              scaling recommend fit.json --usd 2e6 --serve-tokens 5e12
+              scaling recommend quickstart.yaml --flops 3e13 --out recommendation.yaml --register
     """
     from scaling.recommendation_page import page
 
@@ -41,34 +72,60 @@ def recommend(
         "flops": flops,
         "gpus": gpus,
         "days": days,
+        "by": by and by.date(),
+        "usd": usd,
+        "loss": loss,
         "accelerator": accelerator,
         "mfu": mfu,
         "price": price,
     }
     target = {name: value for name, value in wanted.items() if value is not None}
-    made = _from_fit(source, target) if source.suffix == ".json" else _from_study(source, workspace, target)
+    limits = _limits(
+        unique_tokens=unique_tokens,
+        serve_tokens=serve_tokens,
+        max_params=max_params,
+        serve_memory_gib=serve_memory_gib,
+        serve_bits=serve_bits,
+        max_ms_per_token=max_ms_per_token,
+        max_usd_per_million=max_usd_per_million,
+    )
+    target |= {"limits": limits, "pick": pick.value}
+    made, *rungs = _from_fit(source, target) if source.suffix == ".json" else _from_study(source, workspace, target)
     if register:
         _register(workspace, made)
-    if out is not None:
-        _keep(out, made)
+    kept = [] if out is None else _keep(out, made, rungs)
     if as_json:
         print_json(made.model_dump(mode="json"))
     else:
         typer.echo(page(made))
-        if out is not None:
-            typer.echo(f"wrote {out}")
+        for path in kept:
+            typer.echo(f"wrote {path}")
 
 
-def _from_fit(source: Path, target: dict[str, Any]) -> Any:
+def _limits(**given: float | None) -> Limits:
+    from pydantic import ValidationError
+
+    from scaling.limits import Limits
+
+    try:
+        return Limits(**{name: value for name, value in given.items() if value is not None})
+    except ValidationError as error:
+        first = error.errors()[0]
+        option = str(first["loc"][0]).replace("_", "-") if first["loc"] else "limits"
+        raise UserError(f"--{option} is {first['input']}: {first['msg']}") from None
+
+
+def _from_fit(source: Path, target: dict[str, Any]) -> list[Recommendation]:
     from scaling.cli.fits_on_disk import load_fit
     from scaling.recommend import recommend as recommended
 
-    if not {"flops", "gpus", "days"} & target.keys():
-        raise UserError("a fit has no question of its own: give --flops, or --gpus and --days (and --gpu)")
-    return recommended(load_fit(source), **target)
+    if not TARGETS & target.keys():
+        raise UserError("a fit has no question of its own: give --flops, --gpus and --days or --by, --usd, or --loss")
+    return [recommended(load_fit(source), **target)]
 
 
-def _from_study(source: Path, workspace: Path, target: dict[str, Any]) -> Any:
+def _from_study(source: Path, workspace: Path, target: dict[str, Any]) -> list[Recommendation]:
+    """The study's recommendation and, if it has a run, its rungs' as they are trained."""
     from scaling.cli.conducting import conducting
 
     with conducting(source, workspace, quiet=True) as conductor:
@@ -79,11 +136,14 @@ def _from_study(source: Path, workspace: Path, target: dict[str, Any]) -> Any:
         open_runs = [run for run in conductor.ledger.runs(name, "sweep") if run.state in ("planned", "running")]
         if open_runs or not conductor.ledger.runs(name, "sweep"):
             raise UserError(f"study {name!r} is not finished in the workspace {workspace}: scaling run {source}")
-        rates = conductor.learning_rates(made)
-        return conductor.recommend(made, conductor.fit(made), rates, **target)
+        rates, fit = conductor.learning_rates(made), conductor.fit(made)
+        if not TARGETS & target.keys():
+            target = conductor.study.question.model_dump(exclude_none=True) | target
+        final = conductor.recommend(made, fit, rates, **target)
+        return [final, *(conductor.recommend(made, fit, rates, flops=rung.flops, stage="rung") for rung in final.rungs)]
 
 
-def _register(workspace: Path, made: Any) -> None:
+def _register(workspace: Path, made: Recommendation) -> None:
     from sweeps.final_run import register
     from sweeps.ledger.ledger import Ledger
     from sweeps.workspace import Workspace
@@ -92,14 +152,17 @@ def _register(workspace: Path, made: Any) -> None:
     ledger = Ledger(space.ledger_url)
     chain = register(ledger, space, made)
     ledger.close()
-    typer.echo(f"registered the forecast {chain[:12]} of run {made.run_key[:8]}", err=True)
+    typer.echo(f"registered the forecast {chain[:12]} of run {(made.run_key or '')[:8]}", err=True)
 
 
-def _keep(path: Path, made: Any) -> None:
+def _keep(path: Path, made: Recommendation, rungs: list[Recommendation]) -> list[Path]:
     from analysis.recommendation_yaml import recommendation_yaml
     from trainer.whole_file import write_whole
 
+    names = [path, *(path.with_name(f"{path.stem}.rung-{at}{path.suffix}") for at in range(1, len(rungs) + 1))]
     try:
-        write_whole(path, recommendation_yaml(made))
+        for name, one in zip(names, [made, *rungs], strict=True):
+            write_whole(name, recommendation_yaml(one))
     except OSError as error:
         raise UserError(f"--out {path} can't be written: {error.strerror}") from None
+    return names

@@ -11,9 +11,7 @@ from scaling.cli.options import JsonFlag, WorkspaceOption, print_json
 
 
 def score(
-    folder: Annotated[
-        Path, typer.Argument(metavar="FOLDER", help="Of a run that `scaling train` finished.")
-    ],
+    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="Of a run that `scaling train` finished.")],
     workspace: WorkspaceOption = Path("workspace"),
     as_json: JsonFlag = False,
 ) -> None:

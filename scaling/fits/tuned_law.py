@@ -11,6 +11,10 @@ the trials near each cell's best, where z is taken about the last A and A moved 
 
 Intervals are the jackknife's over cells, so that they hold what the cells scatter around the law.
 
+A few small cells say little of exponents that are to reach sizes a hundred times theirs, and batch and learning rate
+trade places along a flat valley. So each row of A is combined with what published laws agree on of its exponents
+(``_PUBLISHED_EXPONENTS``, flat in the constant), by their precisions: cells that say much are left as they are.
+
 Shapes: n trials, J cells, K hyperparameters, Q = 3 terms of a law.
 """
 
@@ -32,6 +36,13 @@ __all__ = ["LAWS_OF_SIZE", "TunedCell", "TunedHyperparameter", "TunedLaw", "Tune
 
 LAWS_OF_SIZE = ("learning_rate", "global_batch_tokens")
 """Hyperparameters whose best value is a power of N and D; the others' is one number."""
+_PUBLISHED_EXPONENTS = {
+    "learning_rate": ((-0.4, 0.25), (0.0, 0.25)),
+    "global_batch_tokens": ((0.1, 0.25), (0.4, 0.2)),
+}
+"""(mean, SD) of the exponents of N and of D. Learning rate: N^-0.71 D^0.31 (Step Law 2503.04715), N^-1/3 (OLMo ladder
+2412.04403), C^-0.125 (DeepSeek 2401.02954), D^-0.3 (Delphi). Batch: D^0.57 (Step Law), D^0.38 (Power Lines 2505.13738),
+C^0.33 (DeepSeek), N^2/3 at a fixed D/N (OLMo ladder)."""
 _WINDOW = 0.02
 """Trials within this share of their cell's best are near the bottom, weighted exp(−2·excess/window): on Step Law's grid
 laws through its 12 smaller cells cost the least of loss in all with windows of 1 to 2%."""
@@ -127,6 +138,21 @@ def _excess(z_K: FloatArray, curvature_KK: FloatArray, cube: float) -> float:
     return float(np.expm1(z_K @ curvature_KK @ z_K / 2 + cube * z_K[0] ** 3))
 
 
+def _with_published(names: Sequence[str], a_KQ: FloatArray, c_KQQ: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """A and the covariance of its rows, combined with the published exponents."""
+    means, covariances = a_KQ.copy(), c_KQQ.copy()
+    for k, name in enumerate(names):
+        if name not in _PUBLISHED_EXPONENTS:
+            continue
+        believed, sd = np.array(_PUBLISHED_EXPONENTS[name]).T
+        # Conditioning on the two exponents, seen once more with these errors: exact where the cells' covariance has no
+        # inverse, too.
+        gain = covariances[k][:, 1:] @ np.linalg.inv(covariances[k][1:, 1:] + np.diag(sd**2))
+        means[k] = a_KQ[k] + gain @ (believed - a_KQ[k, 1:])
+        covariances[k] = c_KQQ[k] - gain @ c_KQQ[k][1:]
+    return means, covariances
+
+
 def fit_tuned_law(trials: Sequence[TunedTrial], level: float = 0.9) -> TunedLaw:
     """The law through ``trials``, which all tried the same hyperparameters, the learning rate first among them."""
     fit = _Surface(trials, level)
@@ -181,6 +207,7 @@ class _Surface:
             )
         away = np.array(usable) - np.mean(usable, axis=0)
         covariances = (cells - 1) / cells * np.einsum("jkq,jkr->kqr", away, away)
+        a_KQ, covariances = _with_published(self.names, a_KQ, covariances)
         bare = self._none("ok", None).model_copy(
             update={
                 "coefficients": tuple(map(tuple, a_KQ.tolist())),

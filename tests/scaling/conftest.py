@@ -9,9 +9,9 @@ from scaling.fit import Fit
 from scaling.fits.together import fit_table
 from scaling.hyperparameters import LearningRateLaw
 from scaling.laws.power_lines import WeightDecay
-from scaling.recommend import StudyContext
 from scaling.record import Interval
 from scaling.simulation import IsoflopDesign, simulate_isoflop
+from scaling.study_context import StudyContext
 
 BESIROGLU = np.array([482.01, 2085.43, 1.81686, 0.34781, 0.36585])
 """A, B, E, alpha, beta of 2404.10102."""

@@ -15,10 +15,11 @@ from scaling.hyperparameters import fixed_rate
 from scaling.laws.chinchilla import CHINCHILLA
 from scaling.laws.power_lines import WeightDecay, adamw_timescale
 from scaling.published import optimum
-from scaling.recommend import StudyContext, recommend
+from scaling.recommend import recommend
 from scaling.recommendation import Recommendation
 from scaling.record import Interval
 from scaling.run_spec import Parametrisation
+from scaling.study_context import StudyContext
 
 from .conftest import counted_as
 

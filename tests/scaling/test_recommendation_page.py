@@ -6,9 +6,10 @@ import pytest
 
 from scaling.fit import Fit, ParametricFit
 from scaling.hyperparameters import fixed_rate
-from scaling.recommend import StudyContext, recommend
+from scaling.recommend import recommend
 from scaling.recommendation import Recommendation
 from scaling.recommendation_page import page
+from scaling.study_context import StudyContext
 
 from .conftest import counted_as
 

@@ -1,0 +1,100 @@
+"""What a recommendation does not know, said before anything is spent on it."""
+
+from __future__ import annotations
+
+from scaling.accounting import Accounting
+from scaling.allocation import ESTIMATORS, Allocation, allocate
+from scaling.fit import Fit
+from scaling.fits.irreducible import levels_off_too_early
+from scaling.quantity import format_count
+from scaling.study_context import StudyContext
+
+__all__ = ["ILLUSTRATION_ORDERS", "LARGE_MODEL", "SMALL_VOCABULARY", "cautions"]
+
+ILLUSTRATION_ORDERS = 3.0
+"""Beyond this many orders of magnitude the answer is an illustration, not advice."""
+LARGE_MODEL = 1e9
+"""From here on a model without a study gets Llama 3's vocabulary and context, and a head of its own."""
+SMALL_VOCABULARY = 32_000
+MOST_DISAGREEMENT = 1.5
+"""Factor between the two estimators' N* up to which they count as agreeing: well inside the flat region."""
+
+
+def cautions(
+    fit: Fit, allocation: Allocation, orders: float, context: StudyContext | None, accounting: Accounting
+) -> tuple[str, ...]:
+    """One sentence or two each, for a run ``orders`` of magnitude beyond the fitted ones."""
+    said = [*_distance(fit, allocation, orders), *_estimators(fit, allocation, accounting)]
+    if context is not None:
+        said += _recipe_carried_over(allocation, context)
+    return tuple(said)
+
+
+def _distance(fit: Fit, allocation: Allocation, orders: float) -> list[str]:
+    """How far from the fitted runs the answer lies."""
+    said = []
+    if orders > ILLUSTRATION_ORDERS:
+        said.append(
+            f"This extrapolates {orders:.1f} orders of magnitude beyond the fitted runs: an illustration of the method,"
+            " not advice. Train rungs in between before you spend anything on it."
+        )
+    elif orders > 0:
+        said.append(
+            f"This extrapolates {orders:.1f} orders of magnitude beyond the fitted runs. The interval is honest about "
+            "the law, not about a recipe that may stop working."
+        )
+    low, high = fit.fitted_range.tokens_per_param
+    ratio = allocation.tokens_per_param.estimate
+    if not low <= ratio <= high:
+        said.append(
+            f"{ratio:.3g} tokens a parameter lie outside the fitted runs' {low:.3g} to {high:.3g}: the law is not "
+            "measured there."
+        )
+    return said
+
+
+def _estimators(fit: Fit, allocation: Allocation, accounting: Accounting) -> list[str]:
+    """Which estimator had to do without the other, and where the two do not agree."""
+    said = []
+    for name, part in (("parametric", fit.parametric), ("iso-FLOP", fit.isoflop)):
+        if part.status == "refused":
+            said.append(f"This rests on one estimator; the {name} one was refused: {part.reason}")
+    if fit.parametric.status == fit.isoflop.status == "ok":
+        by_law, by_lines = (
+            allocate(fit, allocation.flops, estimator, flops_per_token=accounting.flops_per_token).params.estimate
+            for estimator in ESTIMATORS
+        )
+        if not 1 / MOST_DISAGREEMENT <= by_lines / by_law <= MOST_DISAGREEMENT:
+            said.append(
+                f"The two estimators disagree: the law puts the optimum at {format_count(by_law)} parameters, the "
+                f"iso-FLOP lines at {format_count(by_lines)}, {by_lines / by_law:.2g} times as many."
+            )
+    if levels_off_too_early(fit.parametric, fit.drift):
+        said.append(
+            "The parametric law levels off above what larger models reach on text, so N and D come from the iso-FLOP "
+            "lines, and the forecast of the loss holds E to what text admits."
+        )
+    return said
+
+
+def _recipe_carried_over(allocation: Allocation, context: StudyContext) -> list[str]:
+    """What of the study's corpus and recipe does not fit a run of this size."""
+    said = []
+    tokens, params = allocation.tokens.estimate, allocation.params.estimate
+    if tokens > context.unique_tokens:
+        said.append(
+            f"{format_count(tokens)} tokens are {tokens / context.unique_tokens:.3g} passes over the corpus's "
+            f"{format_count(context.unique_tokens)}: find more text, for repeated tokens teach less (2305.16264)."
+        )
+    if params >= LARGE_MODEL and context.vocabulary < SMALL_VOCABULARY:
+        said.append(
+            f"The shape keeps the study's vocabulary of {context.vocabulary:,} and context of {context.context:,}, on "
+            "which its loss was measured. A model of this size would be given larger ones, and its loss a token would "
+            "then be another: compare by bits per byte."
+        )
+    if context.learning_rate_law.exponent.estimate == 0 and context.parametrisation.name == "standard":
+        said.append(
+            "The learning rate was given as one number for all sizes, and larger models need smaller ones: set "
+            "hyperparameters.learning_rate to probe, so that its change with size is measured."
+        )
+    return said
