@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from datetime import date
 
-from scaling.allocation.surface import LossSurface
+from scaling.allocation import allocate
 from scaling.errors import UserError
 from scaling.fit import Fit
 from scaling.hardware import accelerator as find_accelerator
@@ -17,6 +18,8 @@ from scaling.target import Target
 __all__ = ["DEFAULT_ACCELERATOR", "target_of"]
 
 DEFAULT_ACCELERATOR = "H100"
+REACH = 1e8
+"""Times the largest fitted compute: no loss is looked for beyond."""
 DOLLARS_GPUS = 1024
 """Dollars buy the same GPU-hours on few GPUs or on many; the achieved share of the peak is that of so many."""
 
@@ -99,9 +102,39 @@ def _for_dollars(usd: float, gpus: int, name: str, mfu: float | None, price: flo
 
 
 def _for_loss(fit: Fit, loss: float) -> Target:
-    surface = LossSurface.of(fit)
-    floor = float(surface.theta_KP[0, 2])
-    if not (math.isfinite(loss) and loss > floor):
-        raise UserError(f"loss is {loss:g}: this law goes no lower than E = {floor:.4g} nats a token")
-    needed = surface.interval(surface.flops(*surface.cheapest(loss)))
-    return Target(flops=needed.estimate, interval=needed, asked=f"a loss of {loss:g} nats a token")
+    """The least compute whose best run is forecast to reach ``loss``; its interval is where the bounds do."""
+    floor = None if fit.drift.irreducible is None else fit.drift.irreducible[0]
+    if not (math.isfinite(loss) and loss > 0):
+        raise UserError(f"loss is {loss:g}: give nats a token above 0, for example 2.1")
+    needed = _reaching(fit, loss, lambda forecast: forecast.estimate)
+    if needed is None:
+        known = "" if floor is None else f"; text admits an irreducible loss of {floor:.2f} or more here"
+        raise UserError(
+            f"loss is {loss:g}: by this fit no run within {REACH:.0e} times the largest fitted one reaches it{known}"
+        )
+    # A loss that may come out higher takes more compute to be sure of.
+    low, high = (
+        _reaching(fit, loss, lambda forecast: forecast.low),
+        _reaching(fit, loss, lambda forecast: forecast.high),
+    )
+    interval = Interval(estimate=needed, low=None if low is None else min(low, needed), high=high)
+    return Target(flops=needed, interval=interval, asked=f"a loss of {loss:g} nats a token")
+
+
+def _reaching(fit: Fit, loss: float, side: Callable[[Interval], float | None]) -> float | None:
+    """FLOPs at which ``side`` of the forecast of the compute-optimal run falls to ``loss``, by bisection in ln C."""
+
+    def above(ln_flops: float) -> bool:
+        forecast = allocate(fit, math.exp(ln_flops)).loss
+        if forecast is None:
+            raise UserError("this fit forecasts no loss, so no compute can be found that reaches one: give flops")
+        value = side(forecast)
+        return value is None or value > loss
+
+    low, high = math.log(fit.fitted_range.flops[0] / 10), math.log(fit.fitted_range.flops[1] * REACH)
+    if above(high):
+        return None
+    while high - low > 1e-3:
+        middle = 0.5 * (low + high)
+        low, high = (middle, high) if above(middle) else (low, middle)
+    return math.exp(high)
