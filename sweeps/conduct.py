@@ -198,18 +198,25 @@ class Conductor(Planner):
     # Answers
 
     def fit(self, plan: Plan) -> Fit:
-        """Fit the sweep's finished runs by every estimator; the hold-out is never among them."""
+        """Fit the sweep's finished runs by every estimator; the hold-out, which this fit forecasts, is not among
+        them."""
         table = observations(self.ledger, self.study.name, plan)
         self.progress.step("fitting", None)
-        # An envelope needs training curves or far more budgets than a study plans.
-        fit = fit_table(
-            table[table["role"] == "fit"],
-            params_convention="total",
-            flops_convention="exact",
-            methods=("parametric", "isoflop"),
-        )
+        fit = _fitted(table[table["role"] == "fit"])
         self._write("fit.json", fit.model_dump_json(indent=2))
         return fit
+
+    def fit_of_all(self, plan: Plan, fit: Fit) -> Fit:
+        """``fit``, with the hold-out and rungs that have ended since among its runs: what the large run is sized and
+        forecast by. Once its own forecast is scored, a run nearer to the target tells more of it than any other."""
+        table = observations(self.ledger, self.study.name, plan, stages=("sweep", "hold-out", "rung"))
+        if set(table["role"]) <= {"fit"}:
+            return fit
+        wider = _fitted(table.assign(role="fit"))
+        if wider.parametric.status == "refused" and fit.parametric.status == "ok":
+            return fit
+        self._write("fit_of_all.json", wider.model_dump_json(indent=2))
+        return wider
 
     def hold_out(self, plan: Plan, fit: Fit, rates: LearningRateLaw) -> tuple[Forecast | None, Outcome | None]:
         """Register the forecast of the hold-out run, train the run, score the forecast."""
@@ -265,7 +272,7 @@ class Conductor(Planner):
     def recommend(self, plan: Plan, fit: Fit, rates: LearningRateLaw, **target: Any) -> Recommendation:
         """The large run's configuration for the study's question, or for another ``target`` (flops, or gpus, days)."""
         asked = target or self.study.question.model_dump(exclude_none=True)
-        name = self.study.name
+        name, fit = self.study.name, self.fit_of_all(plan, fit)
         way = on_the_way(fit, observations(self.ledger, name, plan), curves(self.ledger, name))
         context = self.context(plan, rates).model_copy(update={"on_the_way": way})
         return recommend(fit, **asked, study=name, context=context)
@@ -318,6 +325,11 @@ class Conductor(Planner):
             failed=failed,
             folder=self.folder,
         )
+
+
+def _fitted(table: pd.DataFrame) -> Fit:
+    # An envelope needs training curves or far more budgets than a study plans.
+    return fit_table(table, params_convention="total", flops_convention="exact", methods=("parametric", "isoflop"))
 
 
 def _label(point: DesignPoint) -> str:

@@ -41,7 +41,7 @@ class Scored(NamedTuple):
 
 def register(ledger: Ledger, workspace: Workspace, made: Recommendation) -> str:
     """Put the recommended run into its study and its forecast into the chain; returns the chain's hash. Asked again,
-    it changes nothing.
+    it changes nothing; another forecast of a run that has not started is registered beside the first.
 
     Raises :class:`UserError` where the recommendation has no run, no forecast or no study in this workspace, or the
     run has been started: what is said then is no forecast.
@@ -54,7 +54,7 @@ def register(ledger: Ledger, workspace: Workspace, made: Recommendation) -> str:
             f"study {made.study!r} is not in {workspace.root}: give --workspace with the workspace that it ran in"
         )
     run, forecast = made.run, made.forecast
-    known = _registered(ledger, run.key)
+    known = next((row for row in _registered(ledger, run.key) if row.forecast_key == forecast.key), None)
     if known is not None:
         return str(known.hash)
     label = f"{made.stage} {run.shape.architecture} {format_count(forecast.params.estimate)} · "
@@ -69,9 +69,9 @@ def register(ledger: Ledger, workspace: Workspace, made: Recommendation) -> str:
     return chain
 
 
-def _registered(ledger: Ledger, key: str) -> sa.Row[Any] | None:
-    """The forecast of this run alone, if there is one."""
-    return next((row for row in ledger.forecasts() if row.run_keys == [key]), None)
+def _registered(ledger: Ledger, key: str) -> list[sa.Row[Any]]:
+    """The forecasts of this run alone, the newest last."""
+    return [row for row in ledger.forecasts() if row.run_keys == [key]]
 
 
 class FollowedRun:
@@ -92,12 +92,12 @@ class FollowedRun:
         ledger = self._ledger = Ledger(self._workspace.ledger_url)
         made = self._made
         here = made is not None and made.study is not None and ledger.plan_of(made.study) is not None
-        if made is not None and here and made.forecast is not None and _registered(ledger, key) is None:
+        if made is not None and here and made.forecast is not None and not _registered(ledger, key):
             chain, loss = register(ledger, self._workspace, made), made.forecast.loss
             self._say(
                 f"registered the forecast {chain[:12]}: loss {loss.estimate:.4f} [{loss.low:.4f}, {loss.high:.4f}]"
             )
-        if _registered(ledger, key) is None:
+        if not _registered(ledger, key):
             return
         if not ledger.claim(key, self._owner):
             held = next((held for held in ledger.held() if held.key == key), None)
@@ -154,7 +154,7 @@ def score_folder(workspace: Workspace, folder: RunFolder) -> Scored:
         raise UserError(f"{folder.path} holds no finished run: `scaling train` continues one")
     ledger = Ledger(workspace.ledger_url)
     try:
-        if _registered(ledger, record.spec.key) is None:
+        if not _registered(ledger, record.spec.key):
             raise UserError(
                 f"no forecast of run {record.spec.key[:8]} is registered in {workspace.root}: register it before the "
                 "run starts (`scaling recommend STUDY --register`)"
@@ -168,10 +168,12 @@ def score_folder(workspace: Workspace, folder: RunFolder) -> Scored:
 
 
 def _score(ledger: Ledger, result: RunResult) -> Scored | None:
-    row = _registered(ledger, result.run_key)
-    if row is None or result.loss_nats is None:
-        return None
-    forecast = Forecast.model_validate(row.forecast)
-    outcome = score(forecast, [result.loss_nats], [result.run_key])
-    ledger.score(forecast.key, outcome)
-    return Scored(row.study, forecast, outcome)
+    """Score every forecast of the run; the newest one's is returned."""
+    scored = None
+    for row in _registered(ledger, result.run_key):
+        if result.loss_nats is not None:
+            forecast = Forecast.model_validate(row.forecast)
+            outcome = score(forecast, [result.loss_nats], [result.run_key])
+            ledger.score(forecast.key, outcome)
+            scored = Scored(row.study, forecast, outcome)
+    return scored

@@ -2,23 +2,28 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 import pandas as pd
 
 from scaling import architectures
 from scaling.compute import flops_6nd
 from scaling.observation import COLUMNS, Observation
-from sweeps.ledger.ledger import Ledger, RunRow
+from sweeps.ledger.ledger import Ledger, RunRow, Stage
 from sweeps.planning.plan import Plan
 
 __all__ = ["curves", "observations"]
 
 
-def observations(ledger: Ledger, study: str, plan: Plan) -> pd.DataFrame:
-    """One row a finished or diverged run of the sweep and the hold-out, the cheapest first; columns ``COLUMNS``."""
+def observations(
+    ledger: Ledger, study: str, plan: Plan, stages: Collection[Stage] = ("sweep", "hold-out")
+) -> pd.DataFrame:
+    """One row a finished or diverged run of the ``stages``, the cheapest first; columns ``COLUMNS``. What is not of the
+    sweep has the role of a hold-out."""
     rows = [
         _observation(run, study, plan)
         for run in ledger.runs(study)
-        if run.stage in ("sweep", "hold-out") and run.state in ("finished", "diverged")
+        if run.stage in stages and run.state in ("finished", "diverged")
     ]
     return pd.DataFrame([row.model_dump() for row in rows], columns=list(COLUMNS))
 
@@ -32,7 +37,7 @@ def _observation(run: RunRow, study: str, plan: Plan) -> Observation:
         study=study,
         label=run.label,
         phase="final",
-        role="hold-out" if run.stage == "hold-out" else "fit",
+        role="fit" if run.stage == "sweep" else "hold-out",
         architecture=shape.architecture,
         parametrisation=run.spec.parametrisation.name,
         data_key=run.spec.data_key,
