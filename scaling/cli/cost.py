@@ -129,10 +129,10 @@ def _made(source: Path | None, run: dict[str, Any], wanted: dict[str, Any], team
 def _asked(run: dict[str, Any]) -> tuple[Any, float, int, float]:
     """Shape, tokens, batch and FLOPs of a run that is named by numbers alone."""
     from scaling import architectures
+    from scaling.cautions import LARGE_MODEL, SMALL_VOCABULARY
     from scaling.compute import flops_6nd
     from scaling.published import optimum
     from scaling.recipe import recipe_from_literature
-    from scaling.recommend import LARGE_MODEL, SMALL_VOCABULARY
 
     params, tokens, flops = run["params"], run["tokens"], run["flops"]
     for name in ("params", "tokens", "flops", "batch"):
