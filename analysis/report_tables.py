@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,8 +12,17 @@ from analysis.exponents_data import published_exponents
 from analysis.hyperparameter_data import TITLES
 from analysis.study_view import StudyView
 from analysis.verdict import loss_interval, percent, range_text
+from scaling.cost.parallel_plan import layout_line
 from scaling.fit import Fit
-from scaling.quantity import format_count, format_duration, format_flops, format_interval, format_usd
+from scaling.quantity import (
+    format_count,
+    format_duration,
+    format_energy,
+    format_flops,
+    format_interval,
+    format_mass,
+    format_usd,
+)
 from scaling.recommendation import Recommendation
 from scaling.record import Interval
 
@@ -228,6 +237,14 @@ def configuration(made: Recommendation) -> Table:
             _row("GPU-hours", cost.gpu_hours),
             ["Cost", format_usd(cost.usd.estimate), _dollars(cost.usd)],
         ]
+        if cost.energy_kwh is not None and cost.tco2e is not None:
+            kwh, tonnes = cost.energy_kwh, cost.tco2e
+            rows += [
+                ["Energy", format_energy(kwh.estimate), _written(kwh, format_energy)],
+                [f"CO2e by the grid of {cost.region}", format_mass(tonnes.estimate), _written(tonnes, format_mass)],
+            ]
+        if cost.plan is not None:
+            rows.append(["Layout", layout_line(cost.plan), ""])
     return table(("Quantity", "Value", f"{made.level:.0%} interval or range"), [row for row in rows if row is not None])
 
 
@@ -246,7 +263,11 @@ def _durations(days: Interval) -> str:
 
 
 def _dollars(i: Interval) -> str:
-    return "" if i.low is None or i.high is None else f"{format_usd(i.low)} to {format_usd(i.high)}"
+    return _written(i, format_usd)
+
+
+def _written(i: Interval, as_text: Callable[[float], str]) -> str:
+    return "" if i.low is None or i.high is None else f"{as_text(i.low)} to {as_text(i.high)}"
 
 
 def alternatives(made: Recommendation) -> Table:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from scaling.cost.parallel_plan import ParallelPlan
 from scaling.record import Interval, Record
 
 __all__ = ["ClusterEstimate"]
 
 
 class ClusterEstimate(Record):
-    """What the run costs on a named accelerator; energy and carbon come with the cost issue."""
+    """What the run costs on a named accelerator. Days, GPU-hours and dollars are those of training alone; what failures
+    add is in ``goodput`` and ``failures_usd``."""
 
     accelerator: str
     gpus: int
@@ -19,3 +21,16 @@ class ClusterEstimate(Record):
     usd: Interval
     price_usd_per_gpu_hour: Interval
     source: str
+    region: str | None = None
+    """Grid that ``tco2e`` is for."""
+    energy_kwh: Interval | None = None
+    """At the site's meter; over all the wall time where ``goodput`` is known."""
+    tco2e: Interval | None = None
+    """Tonnes of CO2 equivalent, location-based."""
+    thresholds: tuple[str, ...] = ()
+    """Regulatory thresholds of training compute that the run crosses."""
+    goodput: Interval | None = None
+    """Training time over wall time, failures and checkpoints taken off."""
+    failures_usd: Interval | None = None
+    """What that costs on top of ``usd``."""
+    plan: ParallelPlan | None = None

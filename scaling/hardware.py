@@ -1,22 +1,26 @@
-"""What accelerators can do and cost, from ``data/accelerators.toml``, and what a run of given FLOPs takes on them."""
+"""What accelerators and processors can do and cost, from ``data/accelerators.toml``, and what a run's FLOPs take on
+them."""
 
 from __future__ import annotations
 
 import difflib
 import math
-import tomllib
 from functools import cache
-from importlib import resources
-from typing import Any
+from typing import Literal
 
 from scaling.cluster import ClusterEstimate
+from scaling.cost.energy import DEFAULT_REGION, carbon, energy
+from scaling.cost.energy import region as find_region
+from scaling.cost.mfu import achieved_mfu
+from scaling.cost.tables import as_interval, table
+from scaling.cost.thresholds import crossed
 from scaling.errors import UserError
 from scaling.record import Interval, Record
 
 __all__ = [
     "Accelerator",
     "accelerator",
-    "achieved_mfu",
+    "accelerators",
     "cluster_estimate",
     "cluster_flops",
     "peak_of_device",
@@ -25,38 +29,43 @@ __all__ = [
 
 
 class Accelerator(Record):
-    """One kind of accelerator; ``bf16_flops`` is the dense peak a second.
+    """One kind of accelerator, or one socket of a processor; peaks are dense FLOPs a second.
 
-    ``device_names`` are those under which drivers show devices of that peak.
+    ``device_names`` are those under which drivers show devices of that peak. Where a precision's peak is None it has no
+    unit for it. The data file says what each link, power and share is.
     """
 
     name: str
+    kind: Literal["gpu", "tpu", "cpu"]
     aliases: tuple[str, ...]
     device_names: tuple[str, ...]
     bf16_flops: float
+    fp8_flops: float | None = None
+    fp4_flops: float | None = None
+    tf32_flops: float | None = None
+    fp32_flops: float | None = None
     memory_gib: float
     bandwidth_tb_s: float
+    scale_up_gb_s: float
+    scale_up_domain: int
+    scale_out_gb_s: float
     watts: float
+    server_watts: float
+    kernel_share: float
     usd_per_hour: Interval
     source: str
 
 
 @cache
-def _table() -> dict[str, list[dict[str, Any]]]:
-    text = resources.files("scaling").joinpath("data/accelerators.toml").read_text(encoding="utf-8")
-    return tomllib.loads(text)
+def accelerators() -> tuple[Accelerator, ...]:
+    """Every one of the table, in its order."""
+    rows = table("accelerators")["accelerator"]
+    return tuple(Accelerator(**(row | {"usd_per_hour": as_interval(row["usd_per_hour"])})) for row in rows)
 
 
 @cache
 def _accelerators() -> dict[str, Accelerator]:
-    known = {}
-    for row in _table()["accelerator"]:
-        price = row["usd_per_hour"]
-        interval = Interval(estimate=price["typical"], low=price["low"], high=price["high"])
-        one = Accelerator(**(row | {"usd_per_hour": interval}))
-        for name in (one.name, *one.aliases):
-            known[_plain(name)] = one
-    return known
+    return {_plain(name): one for one in accelerators() for name in (one.name, *one.aliases)}
 
 
 def _plain(name: str) -> str:
@@ -92,16 +101,9 @@ def price_of_device(device_name: str) -> float | None:
     return None if found is None else found.usd_per_hour.estimate
 
 
-def achieved_mfu(gpus: int) -> tuple[Interval, str]:
-    """The share of the dense bf16 peak that practice reaches with ``gpus`` together, and its source."""
-    rows = _table()["mfu"]
-    row = next((row for row in rows if gpus <= row["up_to_gpus"]), rows[-1])
-    return Interval(estimate=row["typical"], low=row["low"], high=row["high"]), row["source"]
-
-
-def _mfu(gpus: int, mfu: float | None) -> tuple[Interval, str]:
+def _mfu(gpus: int, mfu: float | None, width: int | None = None) -> tuple[Interval, str]:
     if mfu is None:
-        return achieved_mfu(gpus)
+        return achieved_mfu(gpus, width)
     if not 0 < mfu <= 1:
         raise UserError(f"mfu is {mfu:g}: it is a share of the dense peak, between 0 and 1, in practice 0.3 to 0.5")
     return Interval(estimate=mfu, low=mfu, high=mfu), "given"
@@ -115,16 +117,26 @@ def cluster_flops(gpus: int, days: float, name: str, mfu: float | None = None) -
 
 
 def cluster_estimate(
-    flops: float, gpus: int, name: str, mfu: float | None = None, price: float | None = None
+    flops: float,
+    gpus: int,
+    name: str,
+    mfu: float | None = None,
+    price: float | None = None,
+    *,
+    width: int | None = None,
+    region: str = DEFAULT_REGION,
 ) -> ClusterEstimate:
-    """What ``flops`` take on ``gpus`` accelerators; days, hours and dollars carry the ranges of MFU and price.
+    """What ``flops`` take on ``gpus`` accelerators; days, hours, dollars, kWh and CO2 carry the ranges of their parts.
 
-    Raises :class:`UserError` for an unknown accelerator, no GPUs, or an MFU or price that can't be.
+    ``width`` of the model moves the MFU of an accelerator where it isn't given (a processor is full at small products);
+    ``region`` is a grid of ``data/grid.toml``. Failures and the layout depend on the model:
+    ``scaling.cost.run.cost_of_run`` adds them. Raises :class:`UserError` for an unknown accelerator or region, no GPUs,
+    or an MFU or price that can't be.
     """
-    device = accelerator(name)
+    device, grid = accelerator(name), find_region(region)
     if gpus < 1:
         raise UserError(f"gpus is {gpus}: a run needs 1 or more")
-    share, source = _mfu(gpus, mfu)
+    share, source = _mfu(gpus, mfu, None if device.kind == "cpu" else width)
     if price is not None and not (math.isfinite(price) and price >= 0):
         raise UserError(f"price is {price:g}: it must be dollars a GPU-hour, 0 or more")
     hourly = device.usd_per_hour if price is None else Interval(estimate=price, low=price, high=price)
@@ -133,22 +145,18 @@ def cluster_estimate(
         return flops / (device.bf16_flops * (reached or share.estimate)) / 3600
 
     gpu_hours = Interval(estimate=hours(share.estimate), low=hours(share.high), high=hours(share.low))
+    kwh = energy(gpu_hours, device.server_watts)
     return ClusterEstimate(
         accelerator=device.name,
         gpus=gpus,
         mfu=share,
         gpu_hours=gpu_hours,
-        days=_times(gpu_hours, Interval(estimate=1 / gpus / 24, low=1 / gpus / 24, high=1 / gpus / 24)),
-        usd=_times(gpu_hours, hourly),
+        days=gpu_hours.times(1 / gpus / 24),
+        usd=gpu_hours.times(hourly),
         price_usd_per_gpu_hour=hourly,
         source=f"{device.source}; MFU: {source}",
-    )
-
-
-def _times(first: Interval, second: Interval) -> Interval:
-    """The product of two positive ranges: low with low, high with high."""
-    return Interval(
-        estimate=first.estimate * second.estimate,
-        low=(first.low or 0.0) * (second.low or 0.0),
-        high=(first.high or 0.0) * (second.high or 0.0),
+        region=grid.name,
+        energy_kwh=kwh,
+        tco2e=carbon(kwh, grid),
+        thresholds=tuple(row.name for row in crossed(flops)),
     )

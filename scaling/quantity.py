@@ -6,7 +6,16 @@ import math
 
 from scaling.record import Interval
 
-__all__ = ["format_count", "format_duration", "format_flops", "format_interval", "format_percent", "format_usd"]
+__all__ = [
+    "format_count",
+    "format_duration",
+    "format_energy",
+    "format_flops",
+    "format_interval",
+    "format_mass",
+    "format_percent",
+    "format_usd",
+]
 
 _SUFFIXES = ((1e12, "T"), (1e9, "B"), (1e6, "M"), (1e3, "k"))
 
@@ -57,3 +66,18 @@ def format_duration(seconds: float) -> str:
     if minutes < 48 * 60:
         return f"{minutes // 60} h {minutes % 60} min"
     return f"{seconds / 86400:.1f} days"
+
+
+def format_energy(kwh: float) -> str:
+    """``640 Wh``, ``12 kWh``, ``3.4 MWh``, ``25.6 GWh``."""
+    for size, unit in ((1e6, "GWh"), (1e3, "MWh"), (1.0, "kWh")):
+        if kwh >= size:
+            return f"{float(f'{kwh / size:.3g}'):g} {unit}"
+    return f"{float(f'{kwh * 1e3:.3g}'):g} Wh"
+
+
+def format_mass(tonnes: float) -> str:
+    """CO2 as people write it: ``640 g``, ``12 kg``, ``4,400 t``."""
+    if tonnes >= 1:
+        return f"{float(f'{tonnes:.3g}'):,g} t" if tonnes < 1e6 else f"{format_count(tonnes)}t"
+    return f"{float(f'{tonnes * 1e3:.3g}'):g} kg" if tonnes >= 1e-3 else f"{float(f'{tonnes * 1e6:.3g}'):g} g"

@@ -6,7 +6,16 @@ import re
 import textwrap
 
 from scaling.architectures import total_params
-from scaling.quantity import format_count, format_duration, format_flops, format_interval, format_usd
+from scaling.cost.parallel_plan import layout_line
+from scaling.quantity import (
+    format_count,
+    format_duration,
+    format_energy,
+    format_flops,
+    format_interval,
+    format_mass,
+    format_usd,
+)
 from scaling.recommendation import Recommendation
 from scaling.record import Interval
 from scaling.risk import Risk
@@ -14,6 +23,8 @@ from scaling.risk import Risk
 __all__ = ["page"]
 
 WIDTH = 100
+_LEAST_LOST = 0.0005
+"""Share of the time from which failures are worth a line."""
 
 
 def page(made: Recommendation) -> str:
@@ -23,6 +34,7 @@ def page(made: Recommendation) -> str:
         _answer(made),
         _configuration(made),
         _cost(made),
+        _takes(made),
         _literature(made),
         _rungs(made),
         _sweep(made),
@@ -110,6 +122,33 @@ def _cost(made: Recommendation) -> str:
         f"[{format_usd(cluster.usd.low or 0)}, {format_usd(cluster.usd.high or 0)}] at ${price.estimate:g} a GPU-hour\n"
         + textwrap.fill(f"  ({cluster.source})", WIDTH, subsequent_indent="   ")
     )
+
+
+def _takes(made: Recommendation) -> str:
+    """What the run takes beside money, and how it is laid out."""
+    cluster, lines = made.cluster, []
+    if cluster is None:
+        return ""
+    lost = 0.0 if cluster.goodput is None else 1 - cluster.goodput.estimate
+    if cluster.goodput is not None and cluster.failures_usd is not None and lost >= _LEAST_LOST:
+        lines.append(
+            f"failures and checkpoints take {lost:.1%} of the time: {format_usd(cluster.failures_usd.estimate)} more, "
+            f"{format_duration(cluster.days.estimate / cluster.goodput.estimate * 86_400)} by the clock"
+        )
+    if cluster.energy_kwh is not None and cluster.tco2e is not None:
+        lines.append(
+            f"{format_energy(cluster.energy_kwh.estimate)} · {format_mass(cluster.tco2e.estimate)} of CO2e by the grid "
+            f"of {cluster.region}"
+        )
+    if cluster.plan is not None:
+        plan = cluster.plan
+        said = f"{plan.memory.total / 2**30:.3g} of {plan.device_bytes / 2**30:.3g} GiB a GPU"
+        lines.append(
+            f"layout: {layout_line(plan)}; {said}" + ("" if plan.fits else f"; it does not fit: {plan.why_not}")
+        )
+    if cluster.thresholds:
+        lines.append(f"over the threshold of {'; '.join(cluster.thresholds)}")
+    return "\n".join(textwrap.fill(f"  {line}", WIDTH, subsequent_indent="    ") for line in lines)
 
 
 def _literature(made: Recommendation) -> str:

@@ -33,3 +33,12 @@ class Interval(Record):
     estimate: float
     low: float | None
     high: float | None
+
+    def times(self, other: Interval | float) -> Interval:
+        """The product of positive ranges, low with low and high with high; an open side stays open."""
+        by = other if isinstance(other, Interval) else Interval(estimate=other, low=other, high=other)
+        return Interval(
+            estimate=self.estimate * by.estimate,
+            low=None if self.low is None or by.low is None else self.low * by.low,
+            high=None if self.high is None or by.high is None else self.high * by.high,
+        )

@@ -7,10 +7,11 @@ from collections.abc import Callable
 from datetime import date
 
 from scaling.allocation import allocate
+from scaling.cost.mfu import achieved_mfu
 from scaling.errors import UserError
 from scaling.fit import Fit
 from scaling.hardware import accelerator as find_accelerator
-from scaling.hardware import achieved_mfu, cluster_flops
+from scaling.hardware import cluster_flops
 from scaling.quantity import format_flops, format_usd
 from scaling.record import Interval
 from scaling.target import Target

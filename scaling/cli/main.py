@@ -18,6 +18,7 @@ from scaling.cli import (
     allocate,
     cancel,
     compare,
+    cost,
     export,
     fit,
     forecasts,
@@ -66,6 +67,7 @@ app.command("compare")(compare.compare)
 app.command("forecasts")(forecasts.forecasts)
 app.command("score")(score.score)
 app.command("recommend")(recommend.recommend)
+app.command("cost")(cost.cost)
 app.command("train")(train.train)
 app.command("generate")(generate.generate)
 app.command("export")(export.export)

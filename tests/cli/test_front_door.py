@@ -26,6 +26,7 @@ COMMANDS = (
     "predict",
     "allocate",
     "recommend",
+    "cost",
     "train",
     "generate",
     "export",

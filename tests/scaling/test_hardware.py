@@ -6,16 +6,26 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from scaling.cost.mfu import achieved_mfu
 from scaling.errors import UserError
-from scaling.hardware import accelerator, achieved_mfu, cluster_estimate, cluster_flops, peak_of_device, price_of_device
+from scaling.hardware import (
+    Accelerator,
+    accelerator,
+    accelerators,
+    cluster_estimate,
+    cluster_flops,
+    peak_of_device,
+    price_of_device,
+)
 
-NAMES = ("A100", "H100", "H200", "B200", "GB200", "MI300X", "TPU v5p", "RTX 4090")
+NAMES = ("A100", "H100", "H200", "B200", "GB200", "MI300X", "TPU v5p", "RTX 5090", "RTX 4090", "RTX 3090")
 
 
 @pytest.mark.parametrize(
     ("written", "name"),
     [("h100", "H100"), ("H100", "H100"), ("h100-sxm", "H100"), ("a100_80gb", "A100"), ("4090", "RTX 4090"),
-     ("tpu v5p", "TPU v5p"), ("mi300x", "MI300X"), ("GB200-NVL72", "GB200")],
+     ("tpu v5p", "TPU v5p"), ("mi300x", "MI300X"), ("GB200-NVL72", "GB200"), ("epyc", "EPYC 9654"),
+     ("xeon-8480", "Xeon 8480+"), ("rtx 5090", "RTX 5090")],
 )  # fmt: skip
 def test_accelerators_answer_to_the_names_people_use(written: str, name: str) -> None:
     assert accelerator(written).name == name
@@ -33,8 +43,22 @@ def test_every_accelerator_has_a_source_and_prices_in_order(name: str) -> None:
     assert price.low is not None and price.high is not None
     assert 0 < price.low <= price.estimate <= price.high
     assert device.source
-    # Dense bf16 FLOPs a byte of bandwidth lie between 100 and 400 on all: a sparse peak or a wrong unit would not.
-    assert 100 < device.bf16_flops / (device.bandwidth_tb_s * 1e12) < 400
+    # Dense bf16 FLOPs a byte of bandwidth lie between 75 and 400 on all: a sparse peak or a wrong unit would not.
+    assert 75 < device.bf16_flops / (device.bandwidth_tb_s * 1e12) < 400
+
+
+@pytest.mark.parametrize("device", accelerators(), ids=lambda device: device.name)
+def test_peaks_links_and_power_are_in_their_order(device: Accelerator) -> None:
+    peaks = [device.fp4_flops, device.fp8_flops, device.bf16_flops, device.tf32_flops, device.fp32_flops]
+    known = [peak for peak in peaks if peak is not None]
+    assert known == sorted(known, reverse=True)
+    # Each halving of the bits doubles what a matrix unit does, by and large.
+    for narrow, wide in ((device.fp4_flops, device.fp8_flops), (device.fp8_flops, device.bf16_flops)):
+        assert narrow is None or wide is None or 1.9 < narrow / wide < 4.1
+    assert device.scale_up_gb_s > device.scale_out_gb_s
+    assert device.scale_up_gb_s < device.bandwidth_tb_s * 1000
+    assert device.watts < device.server_watts < 2.1 * device.watts
+    assert 0 < device.kernel_share < 1
 
 
 def test_llama_3_405b_took_about_as_long_as_the_estimate_says() -> None:
@@ -102,3 +126,13 @@ def test_a_device_s_peak_is_known_by_its_whole_name() -> None:
         assert peak_of_device(other) is None
         assert price_of_device(other) is None
     assert price_of_device("NVIDIA B200") == accelerator("b200").usd_per_hour.estimate
+
+
+def test_a_clusters_energy_and_carbon_follow_its_hours_and_grid() -> None:
+    here, there = (cluster_estimate(1e24, 1024, "h100", region=name) for name in ("france", "poland"))
+    assert here.energy_kwh == there.energy_kwh and here.energy_kwh is not None
+    # At the meter an H100 takes more than its own 0.7 kW and less than the server's rated 1.3 with a poor site on top.
+    assert 0.7 < here.energy_kwh.estimate / here.gpu_hours.estimate < 1.3
+    assert here.tco2e is not None and there.tco2e is not None
+    assert there.tco2e.estimate / here.tco2e.estimate == pytest.approx(662 / 56)
+    assert here.thresholds == ("EU: general-purpose AI model",)

@@ -4,6 +4,7 @@ import re
 
 import pytest
 
+from scaling.cost.run import cost_of_run
 from scaling.fit import Fit, ParametricFit
 from scaling.hyperparameters import fixed_rate
 from scaling.recommend import recommend
@@ -93,3 +94,19 @@ def test_without_a_law_there_is_no_loss_to_expect(pages: dict[str, tuple[Recomme
 def test_a_studys_loss_is_in_bits_per_byte_too(pages: dict[str, tuple[Recommendation, str]]) -> None:
     assert "bits per byte" in pages["illustration"][1]
     assert "bits per byte" not in pages["advice"][1]
+
+
+def test_a_page_says_what_failures_energy_and_laws_add_and_how_the_run_is_laid_out(
+    pages: dict[str, tuple[Recommendation, str]],
+) -> None:
+    made, plain = pages["the largest cluster"]
+    assert made.cluster is not None
+    for part in ("GWh", "of CO2e by the grid of us", "California: frontier model"):
+        assert part in " ".join(plain.split())
+    cluster = cost_of_run(
+        made.shape, made.tokens.estimate, made.global_batch_tokens, made.flops, made.cluster, region="norway"
+    ).cluster
+    full = page(made.model_copy(update={"cluster": cluster}))
+    assert max(len(line) for line in full.splitlines()) <= 100
+    for part in ("failures and checkpoints take", "by the clock", "grid of norway", "layout:", "GiB a GPU"):
+        assert part in " ".join(full.split())

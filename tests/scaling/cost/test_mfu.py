@@ -1,0 +1,29 @@
+from __future__ import annotations
+
+import itertools
+
+import pytest
+
+from scaling.cost.mfu import achieved_mfu, width_share
+
+
+def test_narrow_models_reach_less_and_wide_ones_all_of_it() -> None:
+    widths = [64, 256, 768, 900, 1024, 1536, 2048, 2560, 4096, 16384]
+    shares = [width_share(width) for width in widths]
+    assert all(narrow <= wide for narrow, wide in itertools.pairwise(shares))
+    assert shares[-1] == shares[-2] == 1
+    assert width_share(384) == pytest.approx(width_share(768) / 2)
+
+
+def test_shares_between_the_measured_widths_are_those_measured_there() -> None:
+    # llm-foundry on A100: 44.8% at 768 and 64.2% at 4,096.
+    assert width_share(768) == pytest.approx(44.8 / 64.2, abs=0.01)
+    assert width_share(768) < width_share(900) < width_share(1024)
+
+
+def test_the_range_narrows_with_the_model_and_says_what_it_rests_on() -> None:
+    wide, _ = achieved_mfu(8, 8192)
+    narrow, source = achieved_mfu(8, 768)
+    assert wide == achieved_mfu(8)[0]
+    assert narrow.estimate == pytest.approx(0.7 * wide.estimate)
+    assert "llm-foundry" in source and "768" in source
