@@ -7,6 +7,7 @@ import math
 from scaling.record import Interval
 
 __all__ = [
+    "format_bytes",
     "format_count",
     "format_duration",
     "format_energy",
@@ -54,6 +55,14 @@ def format_percent(interval: Interval, digits: int = 1) -> str:
 def format_usd(value: float) -> str:
     """``$1.33M``, ``$640``."""
     return f"${format_count(value)}"
+
+
+def format_bytes(value: float) -> str:
+    """``640 B``, ``12.3 MB``, ``1.2 TB``; of 1,000, as disks are sold."""
+    for size, unit in ((1e12, "TB"), (1e9, "GB"), (1e6, "MB"), (1e3, "kB")):
+        if value >= size * 0.9995:
+            return f"{value / size:.3g} {unit}"
+    return f"{value:.0f} B"
 
 
 def format_duration(seconds: float) -> str:

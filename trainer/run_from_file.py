@@ -16,13 +16,13 @@ from trainer.data.shards import Corpus
 from trainer.distributed.world import ALONE, World
 from trainer.loop.numerics import Numerics
 from trainer.loop.result import RunResult
-from trainer.loop.train import train
+from trainer.loop.train import CHECKPOINT_SECONDS, train
 from trainer.numerics_choice import NumericsWish
 from trainer.run_file import RunFile
 from trainer.run_folder import RunFolder, RunRecord
 from trainer.tracker import NullTracker, Tracker, Trackers
 
-__all__ = ["RunPlaces", "train_file"]
+__all__ = ["RunPlaces", "annealing_corpus", "run_corpus", "train_file"]
 
 Progress = Callable[[str, float], None]
 
@@ -49,18 +49,20 @@ def train_file(
     starting: Callable[[RunSpec, Numerics, Path], None],
     should_stop: Callable[[], bool],
     world: World = ALONE,
+    checkpoint_seconds: float = CHECKPOINT_SECONDS,
 ) -> tuple[RunFolder, RunResult]:
     """Train the run that ``path`` describes to its end, from where its folder left it; a finished one is not touched.
 
     corpus: a tokenised corpus's folder, or a source in place of the file's. progress: told of what comes before
     training, with the share that is done. starting: told what is about to be trained, how, and in which folder. world:
     the processes that share the run; the first one prepares everything and writes it down, the others read it.
+    checkpoint_seconds: between two checkpoints.
     """
     with ExitStack() as held:
         with world.first():
             file = RunFile(path)
-            data = _corpus(file, corpus, places.corpora, progress)
-            later_data = _annealing_corpus(file, data, places.corpora, progress)
+            data = run_corpus(file, corpus, places.corpora, progress)
+            later_data = annealing_corpus(file, data, places.corpora, progress)
             spec = file.spec(data, later_data)
             folder = RunFolder(places.out or places.runs / f"{file.name}-{spec.key[:8]}")
             if world.rank == 0:
@@ -93,6 +95,7 @@ def train_file(
             directory=folder.path,
             tracker=both,
             should_stop=should_stop,
+            checkpoint_seconds=checkpoint_seconds,
             annealing_corpus=later_data,
             peak_flops_per_second=before.peak_flops_per_second,
             world=world,
@@ -103,7 +106,8 @@ def train_file(
     return folder, result
 
 
-def _corpus(file: RunFile, given: str | None, corpora: Path, progress: Progress) -> Corpus:
+def run_corpus(file: RunFile, given: str | None, corpora: Path, progress: Progress) -> Corpus:
+    """The corpus in tokens that the run is trained on, prepared if it is not there; ``given`` in the file's place."""
     if given is not None and (Path(given) / "manifest.json").is_file():
         found = Corpus(Path(given))
         found.check_sizes()
@@ -115,7 +119,7 @@ def _corpus(file: RunFile, given: str | None, corpora: Path, progress: Progress)
     return _kept(file.exact.data_key, corpora, "give --corpus with the tokenised corpus's folder or its source")
 
 
-def _annealing_corpus(file: RunFile, corpus: Corpus, corpora: Path, progress: Progress) -> Corpus | None:
+def annealing_corpus(file: RunFile, corpus: Corpus, corpora: Path, progress: Progress) -> Corpus | None:
     """What the run switches to, tokenised as ``corpus`` is."""
     if file.exact is not None:
         anneal = file.exact.anneal

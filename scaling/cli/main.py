@@ -1,7 +1,8 @@
 """The console script ``scaling``: one thin file a command, imported only for its options; heavy imports wait inside.
 
 Exit codes: 0 done; 1 a fault of ours, with its traceback in a log file; 2 a mistake in what was given, in one line;
-3 the answer is a refusal (the data can't support it); 130 and 143 stopped by Ctrl-C or SIGTERM, everything saved.
+3 the answer is a refusal (the data can't support it, a run diverged, a preflight's check failed); 130 and 143 stopped
+by Ctrl-C or SIGTERM, everything saved.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from scaling.cli import (
     forecasts,
     gc,
     generate,
+    launch,
     plan,
     predict,
     recommend,
@@ -69,6 +71,7 @@ app.command("score")(score.score)
 app.command("recommend")(recommend.recommend)
 app.command("cost")(cost.cost)
 app.command("train")(train.train)
+app.command("launch")(launch.launch)
 app.command("generate")(generate.generate)
 app.command("export")(export.export)
 app.command("report")(report.report)

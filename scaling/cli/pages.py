@@ -13,8 +13,9 @@ if TYPE_CHECKING:
     from sweeps.conduct import StudyResult
     from sweeps.final_run import Scored
     from trainer.loop.result import RunResult
+    from trainer.preflight.check import Preflight
 
-__all__ = ["forecast_page", "result_page", "run_page", "scored_line"]
+__all__ = ["forecast_page", "preflight_page", "result_page", "run_page", "scored_line"]
 
 
 def forecast_page(forecast: Forecast) -> str:
@@ -99,3 +100,17 @@ def scored_line(scored: Scored) -> str:
         f"forecast  {_triple(forecast.loss, '.4f')} before it started · error {outcome.relative_error:+.2%} · "
         f"{'inside' if outcome.inside else 'OUTSIDE'} the {forecast.level:.0%} interval"
     )
+
+
+def preflight_page(found: Preflight) -> str:
+    """What ``scaling train --preflight`` ends with: a line a check, and the remedy under those that need one."""
+    lines = []
+    for check in found.checks:
+        lines.append(f"{check.status:<10}{check.name:<12} {check.said}")
+        if check.remedy:
+            lines.append(f"{'':<23}{check.remedy}")
+    counts = {status: sum(check.status == status for check in found.checks) for status in ("fail", "warn")}
+    verdict = "ready" if found.passed else "not ready"
+    wrong = ", ".join(f"{count} {status}" for status, count in counts.items() if count)
+    how = f" · {found.numerics}" if found.numerics else ""
+    return "\n".join([*lines, f"{verdict}{f': {wrong}' if wrong else ''} · {format_duration(found.seconds)}{how}"])

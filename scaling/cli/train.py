@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import time
 from collections.abc import Callable
 from enum import StrEnum
 from pathlib import Path
@@ -17,9 +18,14 @@ from scaling.errors import UserError
 if TYPE_CHECKING:
     from scaling.recommendation import Recommendation
     from scaling.run_spec import RunSpec
+    from sweeps.workspace import Workspace
     from trainer.distributed.world import World
     from trainer.loop.result import RunResult
     from trainer.numerics_choice import NumericsWish
+    from trainer.run_from_file import RunPlaces
+
+HANDED_ON_SECONDS = 10.0
+"""A signal to a whole group of processes comes twice to those under torchrun, which hands it on too."""
 
 
 class Device(StrEnum):
@@ -69,15 +75,22 @@ def train(
     parallel: Annotated[
         ParallelChoice, typer.Option(help="Under torchrun: every process has the whole model (ddp), or a part (fsdp).")
     ] = ParallelChoice.ddp,
+    checkpoint_seconds: Annotated[
+        float, typer.Option(min=1, metavar="S", help="Between checkpoints: what a killed process loses at most.")
+    ] = 20.0,
+    preflight: Annotated[
+        bool, typer.Option("--preflight", help="Try everything that the run will need, and train nothing.")
+    ] = False,
     template: Annotated[bool, typer.Option("--template", help="Print a file with every key explained.")] = False,
     as_json: JsonFlag = False,
 ) -> None:
     """Train one run; stop it at any moment, and the same command continues.
 
-    Its folder then holds what `scaling generate` and `scaling export` need. Exits with 3 if the run diverged.
+    Its folder then holds what `scaling generate` and `scaling export` need. Exits with 3 if the run diverged, or if a
+    check of --preflight failed.
 
     Examples: scaling train --template > mine.yaml && scaling train mine.yaml
-              scaling train recommendation.yaml --corpus text/
+              scaling train recommendation.yaml --corpus text/ --preflight
               torchrun --nproc-per-node 8 -m scaling.cli.main train mine.yaml --parallel fsdp
     """
     if template:
@@ -88,8 +101,10 @@ def train(
     if spec is None:
         raise UserError("SPEC.yaml is missing: `scaling train --template > mine.yaml` writes one")
 
+    from sweeps.workspace import Workspace, cache_folder
     from trainer.distributed.world import join_world
     from trainer.numerics_choice import NumericsWish
+    from trainer.run_from_file import RunPlaces
 
     wish = NumericsWish(
         device=None if device is Device.auto else device.value,
@@ -102,15 +117,50 @@ def train(
     with join_world(wish.device_here) as world:
         if world.ranks > 1:
             wish = wish.model_copy(update={"parallel": parallel.value, "ranks": world.ranks})
-        _train(spec, corpus, out, workspace, wish, world, as_json=as_json)
+        space = Workspace(workspace)
+        places = RunPlaces(corpora=space.corpora, runs=space.trained, cache=cache_folder() / "runs", out=out)
+        if preflight:
+            _preflight(spec, corpus, places, wish, checkpoint_seconds, world, as_json=as_json)
+        else:
+            _train(spec, corpus, space, places, wish, checkpoint_seconds, world, as_json=as_json)
+
+
+def _preflight(
+    spec: Path,
+    corpus: str | None,
+    places: RunPlaces,
+    wish: NumericsWish,
+    checkpoint_seconds: float,
+    world: World,
+    *,
+    as_json: bool,
+) -> None:
+    from scaling.cli.pages import preflight_page
+    from scaling.cli.run_display import RunDisplay
+    from trainer.preflight.run import preflight
+
+    silent = world.rank > 0
+    with RunDisplay(spec.stem, quiet=as_json or silent) as display:
+        found = preflight(
+            spec, corpus, places, wish, progress=display.step, checkpoint_seconds=checkpoint_seconds, world=world
+        )
+    if not silent:
+        if as_json:
+            print_json(found.model_dump(mode="json") | {"passed": found.passed})
+        else:
+            typer.echo(preflight_page(found))
+    # Of several processes the first one's checks decide for all.
+    if world.any(world.rank == 0 and not found.passed):
+        raise typer.Exit(3)
 
 
 def _train(
     spec: Path,
     corpus: str | None,
-    out: Path | None,
-    workspace: Path,
+    space: Workspace,
+    places: RunPlaces,
     wish: NumericsWish,
+    checkpoint_seconds: float,
     world: World,
     *,
     as_json: bool,
@@ -118,14 +168,12 @@ def _train(
     from scaling.cli.pages import run_page, scored_line
     from scaling.cli.run_display import RunDisplay
     from sweeps.final_run import FollowedRun
-    from sweeps.workspace import Workspace, cache_folder
     from trainer.band_watch import BandWatch
-    from trainer.run_from_file import RunPlaces, train_file
+    from trainer.run_from_file import train_file
     from trainer.tracker import NullTracker, Trackers
 
-    space, silent = Workspace(workspace), world.rank > 0
-    places = RunPlaces(corpora=space.corpora, runs=space.trained, cache=cache_folder() / "runs", out=out)
-    with RunDisplay(spec.stem, quiet=as_json or silent) as display, StopSignals() as stop:
+    silent = world.rank > 0
+    with RunDisplay(spec.stem, quiet=as_json or silent) as display, StopSignals(handed_on=world.ranks > 1) as stop:
         made = None if silent else _as_recommended(spec, display.say)
         followed = None if silent else FollowedRun(space, made, display.say)
         watch = None if made is None or made.band is None else BandWatch(made.band, display.say)
@@ -146,6 +194,7 @@ def _train(
             starting=starting,
             should_stop=lambda: stop.received is not None or (followed is not None and followed.called_off),
             world=world,
+            checkpoint_seconds=checkpoint_seconds,
         )
     scored = None if followed is None else followed.ended(result)
     if silent:
@@ -190,11 +239,12 @@ def _leave(result: RunResult, number: int | None, *, silent: bool) -> None:
 class StopSignals:
     """The signal that asks the run to end at its next step, while it trains; before that, signals act as always.
 
-    A second one doesn't wait for the step.
+    A second one doesn't wait for the step; soon after the first it is the same one, if torchrun hands it on.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, handed_on: bool = False) -> None:
         self.received: int | None = None
+        self._patience, self._at = HANDED_ON_SECONDS if handed_on else 0.0, 0.0
         self._before: dict[int, Any] = {}
 
     def __enter__(self) -> StopSignals:
@@ -205,8 +255,10 @@ class StopSignals:
 
     def _note(self, number: int, _frame: FrameType | None) -> None:
         if self.received is not None:
+            if time.monotonic() - self._at < self._patience:
+                return
             raise KeyboardInterrupt
-        self.received = number
+        self.received, self._at = number, time.monotonic()
 
     def __exit__(self, *_: object) -> None:
         for number, handler in self._before.items():

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from safetensors.torch import save
+from tokenizers import Tokenizer
 
 from scaling.errors import UserError
 from trainer.data.tokenizer import separator_id
@@ -20,7 +21,7 @@ from trainer.export.converter import converter
 from trainer.run_folder import TrainedRun
 from trainer.whole_file import sync_folder, write_whole
 
-__all__ = ["export"]
+__all__ = ["configuration_files", "export"]
 
 
 def export(run: TrainedRun, out: Path, *, force: bool, note: Callable[[str], None]) -> list[Path]:
@@ -31,25 +32,10 @@ def export(run: TrainedRun, out: Path, *, force: bool, note: Callable[[str], Non
     convert = converter(run.spec.shape.architecture)
     _check_free(out, force=force)
     model = run.model(note)
-    separator = separator_id(run.tokenizer)
-    word = run.tokenizer.id_to_token(separator)
-    ids = {"bos_token_id": separator, "eos_token_id": separator}
     weights = {name: weight.float().contiguous() for name, weight in convert.tensors(model).items()}
-    files: dict[str, bytes] = {
-        "config.json": _json(convert.config(model) | ids | {"dtype": "float32", "use_cache": True}),
-        "generation_config.json": _json(ids | {"pad_token_id": separator, "do_sample": True, "temperature": 1.0}),
+    files = {
+        **configuration_files(convert.config(model), run.tokenizer, run.tokenizer_file, run.spec.shape.context),
         "model.safetensors": save(weights, metadata={"format": "pt"}),
-        "tokenizer.json": run.tokenizer_file.read_bytes(),
-        "tokenizer_config.json": _json(
-            {
-                "tokenizer_class": "PreTrainedTokenizerFast",
-                "bos_token": word,
-                "eos_token": word,
-                "model_max_length": run.spec.shape.context,
-                "clean_up_tokenization_spaces": False,
-            }
-        ),
-        "special_tokens_map.json": _json({"bos_token": word, "eos_token": word}),
         "run_spec.json": _json(run.spec.model_dump(mode="json")),
     }
     try:
@@ -57,6 +43,33 @@ def export(run: TrainedRun, out: Path, *, force: bool, note: Callable[[str], Non
     except OSError as error:
         raise UserError(f"--out {out} can't be written: {error.strerror}; choose another folder") from None
     return [out / name for name in files]
+
+
+def configuration_files(
+    config: dict[str, Any], tokenizer: Tokenizer | None, tokenizer_file: Path | None, context: int
+) -> dict[str, bytes]:
+    """All but the weights, by file name. ``config`` is the converter's; without a tokenizer it stands alone."""
+    general = {"dtype": "float32", "use_cache": True}
+    if tokenizer is None or tokenizer_file is None:
+        return {"config.json": _json(config | general)}
+    separator = separator_id(tokenizer)
+    word = tokenizer.id_to_token(separator)
+    ids = {"bos_token_id": separator, "eos_token_id": separator}
+    return {
+        "config.json": _json(config | ids | general),
+        "generation_config.json": _json(ids | {"pad_token_id": separator, "do_sample": True, "temperature": 1.0}),
+        "tokenizer.json": tokenizer_file.read_bytes(),
+        "tokenizer_config.json": _json(
+            {
+                "tokenizer_class": "PreTrainedTokenizerFast",
+                "bos_token": word,
+                "eos_token": word,
+                "model_max_length": context,
+                "clean_up_tokenization_spaces": False,
+            }
+        ),
+        "special_tokens_map.json": _json({"bos_token": word, "eos_token": word}),
+    }
 
 
 def _check_free(out: Path, *, force: bool) -> None:

@@ -11,12 +11,11 @@ from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from scaling import architectures
-from scaling.errors import UserError
 from scaling.record import Record
 from scaling.run_spec import OptimizerSpec, RunSpec
 from scaling.shape import ModelShape
 from trainer.loop.numerics import AUTOCAST, Numerics
-from trainer.loop.step import rows_of_micro_batch
+from trainer.loop.step import OutOfMemory, rows_of_micro_batch
 from trainer.models import build
 
 __all__ = ["MemoryEstimate", "device_memory", "estimate_memory", "micro_batch_that_fits"]
@@ -99,13 +98,13 @@ def _saved_bytes(model: torch.nn.Module, x_BT: Tensor, numerics: Numerics, *, re
 def micro_batch_that_fits(spec: RunSpec, numerics: Numerics, available_bytes: int) -> int:
     """The most sequences of a micro-batch, a divisor of the rank's in a step, that ``USABLE_SHARE`` of the bytes hold.
 
-    Raises :class:`UserError` if a single one is too many.
+    Raises :class:`OutOfMemory` if a single one is too many.
     """
     one, two = (estimate_memory(spec.shape, rows, numerics, spec.optimizer).total for rows in (1, 2))
     usable = USABLE_SHARE * available_bytes
     if one > usable:
         remedy = "a smaller model" if numerics.recompute else "recomputed activations (recompute), or a smaller model"
-        raise UserError(
+        raise OutOfMemory(
             f"one sequence of context {spec.shape.context} needs {one / 2**30:.2f} GiB in training and "
             f"{usable / 2**30:.2f} GiB can be used: take {remedy}"
         )

@@ -12,7 +12,7 @@ import torch
 from scaling.hardware import peak_of_device
 from trainer.loop.numerics import Numerics
 
-__all__ = ["device_peak_flops", "peak_memory_bytes", "reset_peak_memory"]
+__all__ = ["device_peak_flops", "peak_memory_bytes", "reset_peak_memory", "resident_bytes"]
 
 _STATUS, _CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 _CLEAR_HIGH_WATER_MARK = "5"
@@ -36,12 +36,23 @@ def peak_memory_bytes(device: str) -> int:
     if device == "cuda":
         return int(torch.cuda.max_memory_allocated())
     # getrusage's mark is handed on by a parent process and can't be reset; the kernel's own is the process's.
-    with suppress(OSError):
-        for line in _STATUS.read_text(encoding="utf-8", errors="replace").splitlines():
-            if line.startswith("VmHWM:"):
-                return int(line.split()[1]) * 1024
+    if (mark := _status_bytes("VmHWM:")) is not None:
+        return mark
     unit = 1 if sys.platform == "darwin" else 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+
+
+def resident_bytes() -> int:
+    """What this process has in memory now; 0 where the kernel doesn't say."""
+    return _status_bytes("VmRSS:") or 0
+
+
+def _status_bytes(field: str) -> int | None:
+    with suppress(OSError):
+        for line in _STATUS.read_text(encoding="utf-8", errors="replace").splitlines():
+            if line.startswith(field):
+                return int(line.split()[1]) * 1024
+    return None
 
 
 def device_peak_flops(numerics: Numerics) -> float | None:

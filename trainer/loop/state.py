@@ -76,6 +76,7 @@ class TrainingState:
         self._unread: list[tuple[Tensor, Tensor, Tensor]] = []
         self._fetched_S3: NDArray[np.float32] | None = None
         self._last: Tensor | float = math.nan
+        self._last_norm: Tensor | float = math.nan
         self._overflows = numerics.precision == "fp16"
         self._snapshot: dict[str, Any] | None = None
         self.progress = Progress(run_key=spec.key, trunk_key=spec.trunk_key)
@@ -153,7 +154,7 @@ class TrainingState:
         """Count one step."""
         self._unread.append((loss, norm, spike))
         self._fetched_S3 = None
-        self._last = loss
+        self._last, self._last_norm = loss, norm
         self.note(step=self.progress.step + 1)
 
     def _unread_S3(self) -> Tensor:
@@ -206,6 +207,11 @@ class TrainingState:
     def last_loss(self) -> float:
         """Loss of the last step of this part of the run, read or not."""
         return float(self._last)
+
+    @property
+    def last_norm(self) -> float:
+        """The norm of its gradient."""
+        return float(self._last_norm)
 
 
 def weights_hash(model: nn.Module) -> str:

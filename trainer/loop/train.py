@@ -22,7 +22,10 @@ from trainer.loop.run import Run
 from trainer.models import kernels, model_class
 from trainer.tracker import NullTracker, Tracker
 
-__all__ = ["applied", "train"]
+__all__ = ["CHECKPOINT_SECONDS", "applied", "train"]
+
+CHECKPOINT_SECONDS = 20.0
+"""Between two checkpoints, unless something else is asked for: what a killed process loses at most."""
 
 
 def train(
@@ -33,7 +36,7 @@ def train(
     directory: Path,
     tracker: Tracker,
     should_stop: Callable[[], bool],
-    checkpoint_seconds: float = 20.0,
+    checkpoint_seconds: float = CHECKPOINT_SECONDS,
     evaluations: int = 12,
     annealing_corpus: Corpus | None = None,
     trunk: Path | None = None,

@@ -1,0 +1,1 @@
+"""Before a long run: does everything that it will need work, on this machine and with this corpus?"""
