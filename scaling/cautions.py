@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from scaling.accounting import Accounting
 from scaling.allocation import ESTIMATORS, Allocation, allocate
 from scaling.fit import Fit
 from scaling.fits.irreducible import levels_off_too_early
 from scaling.quantity import format_count
-from scaling.recommendation import Alternative
-from scaling.record import Interval
 from scaling.study_context import StudyContext
 
-__all__ = ["ILLUSTRATION_ORDERS", "LARGE_MODEL", "SMALL_VOCABULARY", "cautions", "drift_disagrees"]
+__all__ = ["ILLUSTRATION_ORDERS", "LARGE_MODEL", "SMALL_VOCABULARY", "cautions"]
 
 ILLUSTRATION_ORDERS = 3.0
 """Beyond this many orders of magnitude the answer is an illustration, not advice."""
@@ -22,31 +18,6 @@ LARGE_MODEL = 1e9
 SMALL_VOCABULARY = 32_000
 MOST_DISAGREEMENT = 1.5
 """Factor between the two estimators' N* up to which they count as agreeing: well inside the flat region."""
-
-
-_LOWER = 1e-3
-"""Share of the loss by which another run's forecast must be lower to be named."""
-
-
-def drift_disagrees(ours: Interval | None, alternatives: Sequence[Alternative]) -> tuple[str, ...]:
-    """Where the forecast, which drifts from the law, expects less loss of another size than of the law's optimum."""
-    if ours is None:
-        return ()
-    lower = [
-        other
-        for other in alternatives
-        if other.expected_loss is not None and other.expected_loss.estimate < ours.estimate * (1 - _LOWER)
-    ]
-    if not lower:
-        return ()
-    best = min(lower, key=lambda other: other.expected_loss.estimate if other.expected_loss else 0.0)
-    assert best.expected_loss is not None
-    return (
-        f"The law puts the optimum here, but the forecast, which follows how the runs drift from the law, expects "
-        f"{best.expected_loss.estimate:.3f} of {best.name} ({format_count(best.params)} parameters) and "
-        f"{ours.estimate:.3f} of this run: the runs do not settle the size to better than that. Choose within the flat "
-        "region by what else matters, or measure both sides of it.",
-    )
 
 
 def cautions(
