@@ -54,6 +54,8 @@ class Recommendation(Record):
     schema_version: int = 1
     study: str | None
     fit_key: str
+    fitted_to: str | None = None
+    """Which of a study's runs the fit is of, where it is of more than the sweep's."""
     flops: float
     level: float
     illustration: bool

@@ -79,7 +79,8 @@ def _answer(made: Recommendation) -> str:
     if made.serving is not None and not made.reasons:
         lines.append(_served(made))
     method = "the parametric law" if made.estimator == "parametric" else "the iso-FLOP lines"
-    lines.append(f"({made.level:.0%} intervals; by {method})")
+    fitted_to = "" if made.fitted_to is None else f", fitted to {made.fitted_to}"
+    lines.append(f"({made.level:.0%} intervals; by {method}{fitted_to})")
     return "\n".join(textwrap.fill(line, WIDTH, subsequent_indent="  ") for line in lines)
 
 

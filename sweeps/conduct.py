@@ -272,10 +272,14 @@ class Conductor(Planner):
     def recommend(self, plan: Plan, fit: Fit, rates: LearningRateLaw, **target: Any) -> Recommendation:
         """The large run's configuration for the study's question, or for another ``target`` (flops, or gpus, days)."""
         asked = target or self.study.question.model_dump(exclude_none=True)
-        name, fit = self.study.name, self.fit_of_all(plan, fit)
-        way = on_the_way(fit, observations(self.ledger, name, plan), curves(self.ledger, name))
+        name, wider = self.study.name, self.fit_of_all(plan, fit)
+        way = on_the_way(wider, observations(self.ledger, name, plan), curves(self.ledger, name))
         context = self.context(plan, rates).model_copy(update={"on_the_way": way})
-        return recommend(fit, **asked, study=name, context=context)
+        made = recommend(wider, **asked, study=name, context=context)
+        if wider is fit:
+            return made
+        more = wider.observations.used - fit.observations.used
+        return made.model_copy(update={"fitted_to": f"the sweep's runs and {more} more: the hold-out, and rungs"})
 
     def context(self, plan: Plan, rates: LearningRateLaw) -> StudyContext:
         model = self.study.model
