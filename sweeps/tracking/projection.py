@@ -9,12 +9,12 @@ as it was, and stores keep equal points once.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any
 
 from mlflow import MlflowClient
-from mlflow.entities import Param
+from mlflow.entities import Param, RunTag
 from mlflow.exceptions import MlflowException
 from mlflow.protos.databricks_pb2 import RESOURCE_ALREADY_EXISTS, ErrorCode
 
@@ -22,7 +22,16 @@ from scaling.record import content_hash
 from sweeps.ledger.ledger import Ledger, RunRow
 from sweeps.planning.plan import Plan
 from sweeps.tracking.corpus_input import corpus_input
-from sweeps.tracking.records import STATUS, final_metrics, forecast_metrics, metrics_of, params_of, system_tags, tags_of
+from sweeps.tracking.records import (
+    LAYOUT,
+    STATUS,
+    final_metrics,
+    forecast_metrics,
+    metrics_of,
+    params_of,
+    system_tags,
+    tags_of,
+)
 from sweeps.tracking.run_facts import facts_of_study
 from sweeps.tracking.sent import Sent, forget, sent_of, unsent_points
 from sweeps.tracking.store import active_runs, open_client
@@ -31,8 +40,9 @@ __all__ = ["EXPERIMENT_PREFIX", "MlflowProjection"]
 
 EXPERIMENT_PREFIX = "scaling/"
 _GROWS = {"sweep", "hold_out", "rounds", "cured", "expected"}
-POINTS_PER_BATCH = 330
-"""Three metrics a point at most, and MLflow takes 1,000 at a time."""
+POINTS_PER_BATCH = 250
+"""Four metrics a point at most, and MLflow takes 1,000 at a time."""
+_LAYOUT_TAG = "scaling.layout"
 
 
 class MlflowProjection:
@@ -63,6 +73,8 @@ class MlflowProjection:
         """By the key of each run that was forecast."""
         self._adopted: set[str] = set()
         """Keys whose MLflow runs were made, but perhaps not yet given their parameters."""
+        self._outdated = False
+        """Whether an earlier version sent the runs that are there, which knew less to say of them."""
         self._find_what_is_there()
         self.parent_run_id = self._parent()
 
@@ -84,6 +96,8 @@ class MlflowProjection:
         """What was sent, without runs that somebody has deleted since, and with those that were made unheard."""
         runs = {run.info.run_id: run.data.tags for run in active_runs(self._client, self._experiment)}
         sent = sent_of(self._ledger, self._uri, self._study)
+        study = sent.get("")
+        self._outdated = study is not None and runs.get(study.mlflow_run_id, {}).get(_LAYOUT_TAG) != LAYOUT
         gone = {known.mlflow_run_id for known in sent.values()} - runs.keys()
         if gone:
             forget(self._ledger, self._uri, self._study, gone)
@@ -115,6 +129,7 @@ class MlflowProjection:
             "scaling.architecture": ", ".join(sorted({shape.architecture for shape in self._plan.shapes})),
             "scaling.budget": f"{self._plan.sweep_flops:.2e}",
             "mlflow.source.name": "scaling run",
+            _LAYOUT_TAG: LAYOUT,
         }
         run = self._client.create_run(self._experiment, run_name=self._study, tags=tags)
         self._describe_study(run.info.run_id)
@@ -142,8 +157,11 @@ class MlflowProjection:
     # Its runs
 
     def sync(self, *, anew: bool = False, progress: Callable[[str, float], None] | None = None) -> None:
-        """Bring MLflow up to the ledger's present state; ``anew`` sends again what it should hold already."""
+        """Bring MLflow up to the ledger's present state; ``anew`` sends again what it should hold already, as does the
+        first sync of runs that an earlier version sent."""
+        anew = anew or self._outdated
         if anew:
+            self._adopted |= self._sent.keys() - {""}
             self._sent = {key: Sent(sent.mlflow_run_id) for key, sent in self._sent.items()}
         rows = {row.key: row for row in self._ledger.runs(self._study)}
         facts = facts_of_study(self._ledger, self._study)
@@ -154,6 +172,9 @@ class MlflowProjection:
                 self._sync_run(row, rows, carriers, facts.get(row.key))
             if progress:
                 progress("sending to MLflow", done / len(rows))
+        if anew:
+            self._client.set_tag(self.parent_run_id, _LAYOUT_TAG, LAYOUT)
+            self._outdated = False
 
     def _sync_run(
         self, row: RunRow, rows: dict[str, RunRow], carriers: set[str | None], facts: dict[str, Any] | None
@@ -163,7 +184,9 @@ class MlflowProjection:
             return
         sent = sent or self._child(row, rows, carriers)
         if row.key in self._adopted:
-            self._describe(sent.mlflow_run_id, row)
+            tags = [RunTag(*tag) for tag in self._tags(row, rows, carriers).items()]
+            self._client.log_batch(sent.mlflow_run_id, tags=tags)
+            self._describe(sent.mlflow_run_id, row, self._client.get_run(sent.mlflow_run_id).data.params)
             self._adopted.discard(row.key)
         while points := unsent_points(self._ledger, row.key, sent.points_sent, POINTS_PER_BATCH):
             self._client.log_batch(sent.mlflow_run_id, metrics=metrics_of(points))
@@ -191,12 +214,7 @@ class MlflowProjection:
         parent = self.parent_run_id
         if trunk is not None and trunk.started_at is not None:
             parent = (self._sent.get(trunk.key) or self._child(trunk, rows, carriers)).mlflow_run_id
-        kind = "branch" if trunk is not None else "trunk" if row.key in carriers else "run"
-        folder = self._checkpoints(row.key) if self._checkpoints else None
-        tags = tags_of(row, self._study, kind, self._plan.numerics.label, folder)
-        tags |= {"mlflow.parentRunId": parent, "scaling.plan": self._plan_hash()}
-        if row.key in self._forecasts:
-            tags["scaling.forecast"] = self._forecasts[row.key].hash
+        tags = self._tags(row, rows, carriers) | {"mlflow.parentRunId": parent}
         started = int((row.started_at or time.time()) * 1000)
         run = self._client.create_run(self._experiment, run_name=row.label, tags=tags, start_time=started)
         self._describe(run.info.run_id, row)
@@ -204,8 +222,19 @@ class MlflowProjection:
         self._remember(row.key, sent)
         return sent
 
-    def _describe(self, mlflow_run_id: str, row: RunRow) -> None:
-        """What is known of a run before its first step."""
+    def _tags(self, row: RunRow, rows: Mapping[str, RunRow], carriers: Collection[str | None]) -> dict[str, str]:
+        kind = "branch" if row.carrier in rows else "trunk" if row.key in carriers else "run"
+        folder = self._checkpoints(row.key) if self._checkpoints else None
+        tags = tags_of(row, self._study, kind, self._plan.numerics.label, folder)
+        tags["scaling.plan"] = self._plan_hash()
+        if row.key in self._forecasts:
+            tags["scaling.forecast"] = self._forecasts[row.key].hash
+        return tags
+
+    def _describe(self, mlflow_run_id: str, row: RunRow, told: Collection[str] = ()) -> None:
+        """What is known of a run before its first step, but for parameters that were ``told``: MLflow changes none."""
         link = self._forecasts.get(row.key)
         expected = forecast_metrics(link.forecast, link.registered_at) if link else []
-        self._client.log_batch(mlflow_run_id, params=params_of(row), metrics=expected)
+        self._client.log_batch(
+            mlflow_run_id, params=[one for one in params_of(row) if one.key not in told], metrics=expected
+        )

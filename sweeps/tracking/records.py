@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -13,8 +14,10 @@ from scaling import architectures
 from scaling.quantity import format_count
 from sweeps.ledger.ledger import RunRow
 
-__all__ = ["STATUS", "final_metrics", "forecast_metrics", "metrics_of", "params_of", "system_tags", "tags_of"]
+__all__ = ["LAYOUT", "STATUS", "final_metrics", "forecast_metrics", "metrics_of", "params_of", "system_tags", "tags_of"]
 
+LAYOUT = "2"
+"""Raise it when runs get other tags, parameters or metrics: runs that were sent before are then brought up to date."""
 STATUS = {
     "finished": "FINISHED",
     "diverged": "FAILED",
@@ -91,7 +94,10 @@ def params_of(row: RunRow) -> list[Param]:
 
 
 def metrics_of(points: Sequence[Any]) -> list[Metric]:
-    """Each value; beside the first of a step, its tokens and FLOPs as metrics: MLflow's chart puts them on x."""
+    """Each value; beside the first of a step, its tokens and FLOPs as metrics: MLflow's chart puts them on x.
+
+    FLOPs as their logarithm too, for the chart has a logarithmic x axis for steps alone.
+    """
     metrics = []
     for point in points:
         stamp = int(point.time * 1000)
@@ -99,6 +105,8 @@ def metrics_of(points: Sequence[Any]) -> list[Metric]:
         if point.first_of_step:
             metrics.append(Metric("tokens", float(point.tokens), stamp, point.step))
             metrics.append(Metric("flops", float(point.flops), stamp, point.step))
+            if point.flops > 0:
+                metrics.append(Metric("log10_flops", math.log10(point.flops), stamp, point.step))
     return metrics
 
 
@@ -113,7 +121,7 @@ def final_metrics(row: RunRow) -> list[Metric]:
         plain = _NOT_IN_NAMES.sub("_", domain)
         found |= {f"{name}/{plain}": loss[name] for name in ("loss_nats", "loss_sem", "bits_per_byte")}
     size = architectures.total_params(row.spec.shape)
-    sizes = {"params_total": size, "tokens_per_param": row.spec.tokens / size}
+    sizes = {"params_total": size, "log10_params": math.log10(size), "tokens_per_param": row.spec.tokens / size}
     named = {f"final_{name}": value for name, value in found.items()} | sizes
     return [Metric(name, float(value), stamp, row.step) for name, value in named.items() if value is not None]
 

@@ -245,3 +245,23 @@ def test_a_store_that_cannot_be_opened_stops_nothing_and_is_reported(projected: 
     thread = ProjectionThread(projected.ledger.url, unreachable, None, STUDY, projected.plan, every_seconds=0.1)
     assert thread.finish(timeout=1) is None
     assert thread.fault is not None
+
+
+def test_runs_that_an_earlier_version_sent_get_what_they_lack_once(
+    projected: Projected, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    projected.train_all()
+    projected.projection().sync()
+    whole = projected.shown()
+    client, run = projected.client, projected.children()[projected.trunk]
+    parent = run.data.tags["mlflow.parentRunId"]
+    client.set_tag(parent, "scaling.layout", "1")
+    client.delete_tag(run.info.run_id, "scaling.family")
+    again = projected.projection()
+    again.sync()
+    again.end("RUNNING")
+    assert projected.shown() == whole
+    sent: list[str] = []
+    monkeypatch.setattr(MlflowClient, "log_batch", lambda client, run_id, **batch: sent.append(run_id))
+    projected.projection().sync()
+    assert not sent, "the next start sends nothing again"
