@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from analysis.best_runs import best_at_each_budget
+from analysis.explorer import refusal
+from analysis.saved_views import saved_views
 from analysis.study_view import StudyView
 from analysis.verdict import forecast_sentence, loss_interval, verdict
 from scaling.quantity import format_count, format_flops, format_interval
@@ -13,7 +15,12 @@ from scaling.quantity import format_count, format_flops, format_interval
 __all__ = ["Pages", "description"]
 
 _BUDGETS_LISTED = 12
-_FILES = {"report.html": "report", "curves.html": "figures to zoom into", "recommendation.yaml": "recommendation.yaml"}
+_FILES = {
+    "report.html": "report",
+    "curves.html": "figures to zoom into",
+    "explorer.html": "forecast explorer",
+    "recommendation.yaml": "recommendation.yaml",
+}
 
 
 @dataclass(frozen=True)
@@ -33,25 +40,31 @@ class Pages:
 
 
 def description(view: StudyView, pages: Pages | None = None) -> str:
-    """Question, verdict, forecast against outcome, recommended configuration, the best run at each budget.
+    """Verdict, forecast against outcome, question, recommended configuration, the best run at each budget.
 
-    With ``pages``, runs and files are links that work in MLflow.
+    MLflow shows the first three or four lines until it is asked for more: there the verdict stands. With ``pages``,
+    runs, files and views of the run list are links that work in MLflow.
     """
-    lines = [f"**{_plain(view.name)}** {_plain(view.question)}", ""]
-    made = view.recommendation
+    made, answer = view.recommendation, f"**{_plain(verdict(view))}**"
     if made is not None and made.illustration:
         orders = f"{made.extrapolation_orders:.1f}"
-        lines += [f"**Illustration, not advice**: {orders} orders of magnitude beyond the fitted runs.", ""]
-    lines += [_plain(verdict(view)), ""]
+        answer += f" Illustration, not advice: {orders} orders of magnitude beyond the fitted runs."
+    lines = [answer, ""]
     record = forecast_sentence(view)
     if record is not None:
         lines += [record, ""]
+    lines += [f"**{_plain(view.name)}** {_plain(view.question)}", ""]
     if pages is None:
         lines += ["Open `report.html` and `curves.html` under Artifacts.", ""]
     else:
-        files = view.recommendation is not None
-        links = [f"[{text}]({pages.artifact(path)})" for path, text in _FILES.items() if files or ".yaml" not in path]
+        links = [
+            f"[{text}]({pages.artifact(path)})"
+            for path, text in _FILES.items()
+            if {"recommendation.yaml": made is not None, "explorer.html": refusal(view) is None}.get(path, True)
+        ]
         lines += ["Open: " + " · ".join(links), ""]
+        views = [f"[{each.name}]({each.address(pages.experiment_id)})" for each in saved_views()]
+        lines += ["Runs and charts (also under *Views* in the run list): " + " · ".join(views), ""]
     lines += [*_configuration(view), *_best(view, pages)]
     lines.append(f"Intervals at {view.fit.level:.0%}.")
     if view.reproduce_command:

@@ -22,11 +22,13 @@ from mlflow.entities import Metric, Run, RunTag
 
 from analysis.best_runs import best_at_each_budget
 from analysis.description import Pages, description
+from analysis.explorer import write_explorer
 from analysis.figure_data import Floats, allocation, loss_against_compute
 from analysis.figures.gallery import draw_all
 from analysis.interactive import write_page
 from analysis.recommendation_yaml import recommendation_yaml
 from analysis.report import write_report
+from analysis.saved_views import saved_views
 from analysis.study_view import StudyView
 from analysis.verdict import status, verdict
 from scaling.errors import UserError
@@ -39,6 +41,9 @@ __all__ = ["lines", "metrics", "publish"]
 BEST_OF_BUDGET = "scaling.best_of_budget"
 _LOGGED_ARTIFACTS = "mlflow.loggedArtifacts"
 _TABLE = "observations.json"
+_FIRST_COLUMNS = ("label", "loss_nats", "params_total", "tokens", "flops_exact", "learning_rate", "role", "status")
+"""Of the table that MLflow shows: it compares the second column by the first."""
+_STEPS_A_DECADE = 1000
 
 
 def publish(
@@ -46,8 +51,9 @@ def publish(
 ) -> None:
     """Log ``view`` onto the run ``run_id`` of the MLflow store at ``tracking_uri``.
 
-    What was already written to ``folder`` (``figures/``, ``report.html``, ``curves.html``) is sent as it stands, and
-    the rest is made; ``files`` go beside. Raises ``UserError`` where a file of ``files`` does not exist.
+    What was already written to ``folder`` (``figures/``, ``report.html``, ``curves.html``, ``explorer.html``) is sent
+    as it stands, and the rest is made; ``files`` go beside. Raises ``UserError`` where a file of ``files`` does not
+    exist.
     """
     absent = [str(path) for path in files if not path.is_file()]
     if absent:
@@ -59,11 +65,12 @@ def publish(
             inside = path.parent.name if path.parent.name == "figures" else None
             client.log_artifact(run_id, str(path), artifact_path=inside)
     _log_metrics(client, run_id, metrics(view))
-    for name, line in lines(view).items():
-        _log_line(client, run_id, name, line)
+    groups = {name: _log_line(client, run_id, name, line) for name, line in lines(view).items()}
     parent = client.get_run(run_id)
     children = _children(client, parent)
     _mark_the_best(client, view, children)
+    for saved in saved_views(**groups):
+        client.set_experiment_tag(parent.info.experiment_id, *saved.tag())
     _set_tags(client, parent, view, children)
 
 
@@ -76,12 +83,18 @@ def _pictures(view: StudyView, stage: Path, folder: Path | None) -> Iterable[Pat
     for name, write in (("curves.html", write_page), ("report.html", write_report)):
         known = folder / name if folder is not None else None
         yield known if known is not None and known.is_file() else write(view, stage / name)
+    explorer = folder / "explorer.html" if folder is not None else None
+    if explorer is None or not explorer.is_file():
+        explorer = write_explorer(view, stage / "explorer.html")
+    if explorer is not None:
+        yield explorer
 
 
 def _tables(view: StudyView, stage: Path) -> Iterable[Path]:
     """The observations as MLflow shows tables (JSON, split), as CSV and as Parquet."""
     rows = view.observations
-    write_whole(stage / _TABLE, rows.to_json(orient="split", index=False))
+    shown = rows[[*_FIRST_COLUMNS, *(name for name in rows.columns if name not in _FIRST_COLUMNS)]]
+    write_whole(stage / _TABLE, shown.to_json(orient="split", index=False))
     write_whole(stage / "observations.csv", rows.to_csv(index=False))
     rows.to_parquet(stage / "observations.parquet", index=False)
     return [stage / _TABLE, stage / "observations.csv", stage / "observations.parquet"]
@@ -115,21 +128,10 @@ def _bounds(name: str, interval: Interval | None) -> dict[str, float]:
 
 
 def metrics(view: StudyView) -> dict[str, float]:
-    """Law constants, exponents, forecast and recommendation as numbers, each with its bounds where it has them."""
-    fit, found = view.fit, {"observations_used": float(view.fit.observations.used)}
-    for name, interval in fit.parametric.parameters.items():
-        found |= _bounds(f"law_{name}", interval)
-    for estimator, exponents in (("parametric", fit.parametric), ("isoflop", fit.isoflop)):
-        found |= _bounds(f"{estimator}_n_exponent", exponents.n_exponent)
-        found |= _bounds(f"{estimator}_d_exponent", exponents.d_exponent)
-    if view.forecast is not None:
-        found |= {"forecast_flops": view.forecast.flops} | _bounds("forecast_loss", view.forecast.loss)
-    if view.outcome is not None:
-        found |= {"outcome_loss": view.outcome.loss, "forecast_relative_error": view.outcome.relative_error}
-        found["forecast_inside"] = float(view.outcome.inside)
-    made = view.recommendation
+    """What is recommended, forecast against outcome, exponents and the law's constants as numbers, each with its bounds
+    where it has them, in the order in which MLflow lists them."""
+    fit, made, found = view.fit, view.recommendation, dict[str, float]()
     if made is not None:
-        found["recommended_flops"] = made.flops
         quantities = {
             "params": made.params,
             "tokens": made.tokens,
@@ -138,11 +140,24 @@ def metrics(view: StudyView) -> dict[str, float]:
         }
         for name, quantity in quantities.items():
             found |= _bounds(f"recommended_{name}", quantity)
-    return found
+        found["recommended_flops"] = made.flops
+    if view.forecast is not None:
+        found |= _bounds("forecast_loss", view.forecast.loss)
+    if view.outcome is not None:
+        found |= {"outcome_loss": view.outcome.loss, "forecast_relative_error": view.outcome.relative_error}
+        found["forecast_inside"] = float(view.outcome.inside)
+    if view.forecast is not None:
+        found["forecast_flops"] = view.forecast.flops
+    for estimator, exponents in (("parametric", fit.parametric), ("isoflop", fit.isoflop)):
+        found |= _bounds(f"{estimator}_n_exponent", exponents.n_exponent)
+        found |= _bounds(f"{estimator}_d_exponent", exponents.d_exponent)
+    for name, interval in fit.parametric.parameters.items():
+        found |= _bounds(f"law_{name}", interval)
+    return found | {"observations_used": float(fit.observations.used)}
 
 
 def lines(view: StudyView) -> dict[str, dict[str, Floats]]:
-    """What the study says at each compute, as series for MLflow's chart with ``flops`` on its x axis.
+    """What the study says at each compute, as series for MLflow's chart, whose step is 1000 log10 of the FLOPs.
 
     ``frontier``: the least loss; ``optimum``: N* and D*; with their bounds, each where the fit has it.
     """
@@ -172,8 +187,8 @@ def _log_metrics(client: MlflowClient, run_id: str, wanted: dict[str, float]) ->
         client.log_batch(run_id, metrics=changed)
 
 
-def _log_line(client: MlflowClient, run_id: str, name: str, line: Mapping[str, Floats]) -> None:
-    """Under ``NAME/…``, or ``NAME-2/…`` and so on where an earlier fit's line has the name."""
+def _log_line(client: MlflowClient, run_id: str, name: str, line: Mapping[str, Floats]) -> str:
+    """Under ``NAME/…``, or ``NAME-2/…`` and so on where an earlier fit's line has the name; which, is returned."""
     wanted = {key: values[np.isfinite(values)] for key, values in line.items() if np.isfinite(values).any()}
     for number in itertools.count(1):
         group = name if number == 1 else f"{name}-{number}"
@@ -181,15 +196,18 @@ def _log_line(client: MlflowClient, run_id: str, name: str, line: Mapping[str, F
         if not any(known.values()):
             break
         if all([point.value for point in known[key]] == values.tolist() for key, values in wanted.items()):
-            return
+            return group
     now = int(time.time() * 1000)
+    # The chart's own axis is the step: so it is one of log-spaced compute, and 12000 are 1e12 FLOPs.
+    steps = np.round(_STEPS_A_DECADE * np.log10(line["flops"])).astype(int).tolist()
     points = [
         Metric(f"{group}/{key}", float(value), now, step)
         for key, values in line.items()
-        for step, value in enumerate(values)
+        for step, value in zip(steps, values, strict=True)
         if np.isfinite(value)
     ]
     client.log_batch(run_id, metrics=points)
+    return group
 
 
 def _children(client: MlflowClient, parent: Run) -> dict[str, Run]:

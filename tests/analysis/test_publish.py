@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import base64
 import dataclasses
 import json
+import math
 import warnings
+import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +20,7 @@ from analysis.best_runs import best_at_each_budget
 from analysis.description import Pages, description
 from analysis.figure_data import loss_against_compute
 from analysis.publish import lines, metrics, publish
+from analysis.saved_views import saved_views
 from analysis.study_view import StudyView
 from scaling.errors import UserError
 from scaling.fit import Fit
@@ -52,6 +56,7 @@ def test_a_reader_of_the_run_finds_every_file(published: Published) -> None:
         path.relative_to(published.artifacts).as_posix() for path in published.artifacts.rglob("*") if path.is_file()
     }
     assert {"report.html", "curves.html", "observations.json", "observations.csv", "observations.parquet"} <= found
+    assert "explorer.html" in found
     assert {"fit.json", "fit.yaml", "forecast.json", "outcome.json"} <= found
     assert {"recommendation.json", "recommendation.yaml"} <= found
     for name in ("loss_against_compute", "isoflop", "allocation", "predicted_actual"):
@@ -90,6 +95,28 @@ def test_the_description_states_verdict_forecast_and_configuration(published: Pu
     assert "| learning rate |" in text
 
 
+def test_the_first_lines_that_mlflow_shows_hold_the_verdict(published: Published, view: StudyView) -> None:
+    text = published.client.get_run(published.run_id).data.tags["mlflow.note.content"]
+    assert text.startswith("**With ") and text.index("A forecast registered") < text.index(view.question)
+    metrics_listed = list(metrics(view))
+    assert metrics_listed[0] == "recommended_params"
+    table = json.loads((published.artifacts / "observations.json").read_text())
+    assert table["columns"][:2] == ["label", "loss_nats"], "MLflow compares the second by the first"
+
+
+def test_views_of_the_runs_are_saved_in_the_experiment_and_linked(published: Published) -> None:
+    """Packed as MLflow's own page packs them: base64 of zlib after ``deflate;``."""
+    run = published.client.get_run(published.run_id)
+    experiment = published.client.get_experiment(run.info.experiment_id)
+    stored = {name.removeprefix("mlflow.sharedViewState."): value for name, value in experiment.tags.items()}
+    for saved in saved_views():
+        value = json.loads(stored[saved.key])
+        assert value["name"] == saved.name
+        state = json.loads(zlib.decompress(base64.b64decode(value["state"].removeprefix("deflate;"))))
+        published.client.search_runs([experiment.experiment_id], state["searchFilter"], order_by=[state["orderByKey"]])
+        assert f"({saved.address(experiment.experiment_id)})" in run.data.tags["mlflow.note.content"]
+
+
 def test_studies_are_found_by_what_came_of_them(published: Published, view: StudyView) -> None:
     client, experiment = published.client, published.client.get_run(published.run_id).info.experiment_id
     for where in (
@@ -110,7 +137,7 @@ def test_the_frontier_is_a_series_over_compute_with_its_bounds(published: Publis
     ):  # fmt: skip
         history = published.client.get_metric_history(published.run_id, f"frontier/{name}")
         assert [point.value for point in history] == values.tolist(), "once, though it was published twice"
-        assert [point.step for point in history] == list(range(len(values)))
+        assert [point.step for point in history] == [round(1000 * math.log10(flops)) for flops in frontier.x]
     assert lines(view)["optimum"].keys() >= {"flops", "params", "params_low", "tokens_high"}
 
 
@@ -120,7 +147,7 @@ def test_a_frontier_that_changed_is_another_series_and_coming_back_is_none(
     client = published.client
     run_id = client.create_run(client.get_run(published.run_id).info.experiment_id).info.run_id
     (tmp_path / "figures").mkdir()
-    for name in ("figures/drawn.png", "report.html", "curves.html"):
+    for name in ("figures/drawn.png", "report.html", "curves.html", "explorer.html"):
         (tmp_path / name).write_text("as drawn")
     beyond = fit.model_copy(update={"fitted_range": fit.fitted_range.model_copy(update={"flops": (1e10, 1e12)})})
     for fitted in (fit, beyond, fit):
@@ -147,7 +174,7 @@ def test_the_best_run_at_each_budget_is_marked_and_linked(
     client.set_tag(ids[once_best], "scaling.best_of_budget", "true")
     parent = client.create_run(experiment, tags={"scaling.study": "marked", "scaling.kind": "study"}).info.run_id
     (tmp_path / "figures").mkdir()
-    for name in ("figures/drawn.png", "report.html", "curves.html"):
+    for name in ("figures/drawn.png", "report.html", "curves.html", "explorer.html"):
         (tmp_path / name).write_text("as drawn")
     publish(view, tracking_uri=published.uri, run_id=parent, folder=tmp_path)
     found = client.search_runs([experiment], filter_string="tags.scaling.best_of_budget = 'true'")
@@ -162,7 +189,7 @@ def test_what_was_written_is_sent_as_it_stands_and_changed_numbers_anew(
 ) -> None:
     assert view.outcome is not None
     (tmp_path / "figures").mkdir()
-    for name in ("figures/mine.png", "report.html", "curves.html"):
+    for name in ("figures/mine.png", "report.html", "curves.html", "explorer.html"):
         (tmp_path / name).write_text("as written")
     client = published.client
     run_id = client.create_run(client.get_run(published.run_id).info.experiment_id).info.run_id
