@@ -15,6 +15,7 @@ from scaling.errors import UserError
 from scaling.fit import Fit
 from scaling.fits.together import fit_table
 from scaling.prediction import predict
+from scaling.record import Interval
 from sweeps.planning.plan import Plan
 
 __all__ = ["Interim", "InterimFit", "interim"]
@@ -34,22 +35,27 @@ class Interim:
     lines: Isoflop | None = None
     allocation: Allocation | None = None
 
-    def told(self, plan: Plan) -> list[tuple[str, str]]:
-        """Pairs of a name and a value with its interval."""
+    def told(self, plan: Plan) -> list[tuple[str, str, str]]:
+        """Names, values and their intervals."""
         if self.fit is None:
             return []
         fit, found = self.fit, []
         for name, estimator in (("parametric law", fit.parametric), ("iso-FLOP lines", fit.isoflop)):
             if estimator.status == "ok" and estimator.n_exponent is not None:
-                found.append((f"N* exponent, {name}", loss_interval(estimator.n_exponent)))
+                found.append((f"N* exponent, {name}", *_apart(estimator.n_exponent)))
         if fit.parametric.status != "ok":
             return found
-        found += [(name, loss_interval(value)) for name, value in fit.parametric.parameters.items() if name == "E"]
+        found += [(name, *_apart(value)) for name, value in fit.parametric.parameters.items() if name == "E"]
         if fit.drift.status == "ok":
             point = plan.hold_out.point
             expected = predict(fit, params=point.params.total, tokens=point.tokens, flops=point.flops)
-            found.append(("hold-out, expected nats", loss_interval(expected.loss)))
+            found.append(("hold-out, expected nats", *_apart(expected.loss)))
         return found
+
+
+def _apart(interval: Interval) -> tuple[str, str]:
+    value, _, bounds = loss_interval(interval).partition(" ")
+    return value, bounds.strip("[]").replace(", ", " to ")
 
 
 class InterimFit:
@@ -109,7 +115,9 @@ def interim(study: str, table: pd.DataFrame, fit: Fit | None = None) -> Interim:
     except UserError as error:
         return Interim(finished, None, str(error))
     if "ok" not in (made.parametric.status, made.isoflop.status):
-        return Interim(finished, None, f"{made.parametric.reason}; iso-FLOP lines: {made.isoflop.reason}")
+        # Without the runs that would cure it: the study has its own still to come.
+        reasons = [str(each.reason).partition(": ")[0] for each in (made.parametric, made.isoflop)]
+        return Interim(finished, None, "; iso-FLOP lines: ".join(reasons))
     # What is slow of the figures is worked out here, in the fit's thread.
     view = StudyView(study, "", table, empty_curves(), made)
     return Interim(finished, made, None, loss_against_compute(view).frontier, isoflop(view), allocation(view))

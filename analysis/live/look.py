@@ -192,7 +192,9 @@ class LiveStudy:
             "working": self._fit.working and self._own is None,
             "runs": newest.runs,
             "refusal": newest.refusal,
-            "lines": [{"label": label, "value": value} for label, value in newest.told(self._plan)],
+            "lines": [
+                {"label": label, "value": value, "note": bounds} for label, value, bounds in newest.told(self._plan)
+            ],
             "own": self._own is not None,
         }
 
@@ -227,10 +229,12 @@ class LiveStudy:
         held_out = [row for row in done if row.stage == "hold-out"]
         planned = [row.flops for row in known.values() if row.stage == "sweep"] or [row.flops for row in known.values()]
         ends = [(self._size(row), row.flops, row.loss) for row in fitted]
-        if not ends:
-            # Marks that are not drawn, for the axis: from the lowest loss so far to where curves are worth seeing.
+        if any(row.state not in ENDED for row in known.values()):
+            # Marks that are not drawn, for the axis: runs in training are seen too, as far as curves are worth seeing.
             lowest = min(float(curve.loss.min()) for curve in curves)
-            ends = [(np.nan, np.nan, lowest), (np.nan, np.nan, lowest * _WORTH_SEEING)]
+            reached = max(float(curve.loss[-1]) for curve in curves)
+            upper = lowest * float(np.clip(reached / lowest, 1.15 if ends else _WORTH_SEEING, _WORTH_SEEING))
+            ends += [(np.nan, np.nan, lowest), (np.nan, np.nan, upper)]
         params, flops, losses = np.array(ends, np.float64).T
         return LossAgainstCompute(
             curves=curves,
@@ -254,14 +258,14 @@ def _facts(now: Standing) -> list[dict[str, str]]:
     ended = sum(row.state in ENDED for row in now.rows)
     coming = sum(now.coming.values())
     more = f"and {coming} to come: " + ", ".join(f"{runs} {stage}" for stage, runs in now.coming.items())
-    left = "" if now.seconds_left is None else f"about {format_duration(now.seconds_left)}"
     flops = format_flops(sum(row.own_flops for row in now.rows))
     facts = [
         {"label": "Runs ended", "value": f"{ended} of {len(now.rows)}", "note": more if coming else ""},
         {"label": "Compute done", "value": f"{now.share:.0%}", "note": f"of {flops}"},
     ]
-    if left:
-        facts.append({"label": "Time left", "value": left, "note": "for what is planned"})
+    if now.seconds_left is not None:
+        left = format_duration(now.seconds_left)
+        facts.append({"label": "Time left", "value": left, "note": "about, for what is planned"})
     if now.running:
         speed = f"{format_count(now.tokens_per_second)} tok/s"
         facts.append({"label": "Speed", "value": speed, "note": f"{len(now.running)} in training"})

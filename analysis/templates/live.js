@@ -23,7 +23,7 @@
   }
 
   function table(id, rows, columns) {
-    byId(id).tBodies[0].replaceChildren(...(rows.length ? rows : [{ key: "none" }]).map((row) => {
+    byId(id).tBodies[0].replaceChildren(...(rows.length ? rows : [{ label: "none" }]).map((row) => {
       const line = document.createElement("tr");
       line.append(...columns.map(([name, kind]) => element("td", row[name] ?? "", kind)));
       return line;
@@ -70,8 +70,8 @@
     tiles(byId("facts"), state.facts);
     tiles(byId("fit"), state.fit ? state.fit.lines : []);
     byId("fit-words").textContent = fitWords(state.fit);
-    table("running", state.running, [["key"], ["stage"], ["label"], ["share", "number"], ["loss", "number"], ["speed", "number"]]);
-    table("lately", state.lately, [["key"], ["stage"], ["label"], ["state"], ["loss", "number"]]);
+    table("running", state.running, [["label"], ["share", "number"], ["loss", "number"], ["speed", "number"], ["stage"], ["key"]]);
+    table("lately", state.lately, [["label"], ["loss", "number"], ["state"], ["stage"], ["key"]]);
     troubles(state.troubles);
     links(state.pages);
   }

@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING
 
 from rich.console import Console, Group
 from rich.live import Live
+from rich.padding import Padding
 from rich.progress_bar import ProgressBar
 from rich.text import Text
 
-from scaling.cli.status_pages import facts, headline, run_line, status_page, status_record, trouble
+from scaling.cli.status_pages import facts, headline, label_width, run_line, status_page, status_record, trouble
 
 if TYPE_CHECKING:
     from sweeps.standing import Standing
@@ -53,13 +54,14 @@ def _live(console: Console, look: Callable[[], Standing], every: float) -> None:
 def _screen(now: Standing, height: int) -> Group:
     """What runs comes first, then what ended last and what went wrong; no more lines than the terminal has."""
     ended = sorted((row for row in now.rows if row.ended_at), key=lambda row: row.ended_at or 0.0)[-LAST_ENDED:]
-    lines = [Text(f"  {run_line(row)}", style="bold") for row in now.running]
-    lines += [Text(f"  {run_line(row)}", style="dim") for row in reversed(ended)]
+    shown = [*now.running, *reversed(ended)]
+    width = label_width(shown)
+    lines = [Text(f"  {run_line(row, width)}", style="bold" if row.state == "running" else "dim") for row in shown]
     for row in now.troubled[-LAST_TROUBLES:]:
         lines += [Text(f"! {line}", style="red") for line in trouble(now, row)]
     for line in lines:
         line.no_wrap, line.overflow = True, "ellipsis"
-    bar = ProgressBar(total=1.0, completed=now.share, width=40)
+    bar = Padding(ProgressBar(total=1.0, completed=now.share, width=40), 0)  # a bar does not end its line by itself
     return Group(Text(f"{now.study}: {facts(now)}"), bar, *lines[: max(height - 4, 1)])
 
 

@@ -13,7 +13,17 @@ if TYPE_CHECKING:
     from sweeps.ledger.ledger import RunRow
     from sweeps.standing import Standing
 
-__all__ = ["dry_run_page", "dry_run_record", "facts", "headline", "run_line", "status_page", "status_record", "trouble"]
+__all__ = [
+    "dry_run_page",
+    "dry_run_record",
+    "facts",
+    "headline",
+    "label_width",
+    "run_line",
+    "status_page",
+    "status_record",
+    "trouble",
+]
 
 SHOWN = 200
 
@@ -52,7 +62,8 @@ def status_page(now: Standing, *, everything: bool = False) -> str:
     lines = [headline(now)]
     whole = everything or len(now.rows) <= SHOWN
     shown = now.rows if whole else [row for row in now.rows if row.state not in ("planned", "finished")]
-    lines += [f"  {run_line(row)}" for row in (shown if everything else shown[:SHOWN])]
+    listed = shown if everything else shown[:SHOWN]
+    lines += [f"  {run_line(row, label_width(listed))}" for row in listed]
     if len(shown) < len(now.rows) or (not everything and len(shown) > SHOWN):
         lines.append(f"  {len(now.rows):,} runs in all: --all lists each")
     troubled = now.troubled if everything else now.troubled[:SHOWN]
@@ -81,10 +92,14 @@ def facts(now: Standing) -> str:
     return " · ".join(found)
 
 
-def run_line(row: RunRow) -> str:
+def label_width(rows: Sequence[RunRow]) -> int:
+    return max((len(printable(row.label)) for row in rows), default=0)
+
+
+def run_line(row: RunRow, label_width: int = 38) -> str:
     loss = f"loss {row.loss:.4f}" if row.loss is not None else ""
     rate = f"{format_count(row.tokens_per_second)} tok/s" if row.state == "running" and row.tokens_per_second else ""
-    about = f"{row.key[:8]} {row.stage:<8} {printable(row.label):<38} {row.state:<9}"
+    about = f"{row.key[:8]} {row.stage:<8} {printable(row.label):<{label_width}} {row.state:<9}"
     return f"{about} {row.share:>4.0%}  {loss:<11}  {rate}".rstrip()
 
 
