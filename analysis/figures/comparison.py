@@ -23,8 +23,8 @@ __all__ = ["CAPTION", "TITLE", "compute_limits", "draw", "loss_limits", "multipl
 
 TITLE = "What each recipe is worth"
 CAPTION = (
-    "Above, the runs of each study (hollow: held out) and the loss it expects of its own compute-optimal runs, solid "
-    "where it has runs and dashed beyond. Below, how many times the compute the first study needs for the loss of "
+    "First, the runs of each study (hollow: held out) and the loss it expects of its own compute-optimal runs, solid "
+    "where it has runs and dashed beyond. Second, how many times the compute the first study needs for the loss of "
     "another: above 1 the other is better, and where the band spans 1 the runs don't decide. Bands are {level} "
     "intervals; shaded, the compute that all have runs of."
 )

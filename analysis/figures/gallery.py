@@ -98,8 +98,8 @@ FIGURES: tuple[FigureKind, ...] = (
     FigureKind(
         "exponents",
         "Exponents",
-        "Left, the law's two exponents in the resamples of the fit: outlined, where the densest {level} of them lie; "
-        "a cross, the estimate; dotted, lines of one exponent of N*. Right, the exponent of N* by each estimator with "
+        "First, the law's two exponents in the resamples of the fit: outlined, where the densest {level} of them lie; "
+        "a cross, the estimate; dotted, lines of one exponent of N*. Second, the exponent of N* by each estimator with "
         "the density of its resamples and its {level} interval. Diamonds are published laws.",
         exponents_data.exponents,
         exponents.draw,
@@ -115,9 +115,9 @@ FIGURES: tuple[FigureKind, ...] = (
     FigureKind(
         "coverage",
         "Back-test of the intervals",
-        "Left, the study's own largest runs, each forecast from the runs below it alone: its error and {level} "
+        "First, the study's own largest runs, each forecast from the runs below it alone: its error and {level} "
         "interval against how far beyond them it lay, crosses where the interval missed; the star is the hold-out's "
-        "registered forecast. Right, the share of these runs inside at every level of the interval: on the line the "
+        "registered forecast. Second, the share of these runs inside at every level of the interval: on the line the "
         "intervals are as wide as they say, above it wider; shaded, what chance does to as many runs in nine cases of "
         "ten.",
         coverage_data.coverage,
@@ -126,8 +126,8 @@ FIGURES: tuple[FigureKind, ...] = (
     FigureKind(
         "cost",
         "Cost against loss",
-        "Left, the loss expected of a compute-optimal run with its {level} interval, and what a tenth, half, twice "
-        "and ten times the recommended budget (diamond) change in nats. Right, the best size and those that lose "
+        "First, the loss expected of a compute-optimal run with its {level} interval, and what a tenth, half, twice "
+        "and ten times the recommended budget (diamond) change in nats. Second, the best size and those that lose "
         "little: where the ground is flat, a smaller model is as good and cheaper to serve. Dollars and GPU-hours as "
         "in the recommendation.",
         cost_data.cost,
@@ -136,9 +136,9 @@ FIGURES: tuple[FigureKind, ...] = (
     FigureKind(
         "hyperparameters",
         "Hyperparameters",
-        "Left, the loss of each trial above the bottom of its size's valley; hollow marks at the upper edge lie "
+        "First, the loss of each trial above the bottom of its size's valley; hollow marks at the upper edge lie "
         "higher still, crosses were pruned or diverged. Where several hyperparameters were tuned, the others are "
-        "taken at their best. Right, the bottoms (hollow: outside what was tried) and the law through them with its "
+        "taken at their best. Second, the bottoms (hollow: outside what was tried) and the law through them with its "
         "90% interval, dashed beyond the trials.",
         hyperparameter_data.hyperparameters,
         hyperparameters.draw,
@@ -154,7 +154,7 @@ FIGURES: tuple[FigureKind, ...] = (
     FigureKind(
         "influence",
         "Leverage and influence",
-        "Left, how much of its own fitted value each run decides, against how far it lies from the law. Right, what "
+        "First, how much of its own fitted value each run decides, against how far it lies from the law. Second, what "
         "leaving the run out does to the exponent of N* and to the loss at ten times the largest budget, in their "
         "standard errors. Numbers are rows of the table.",
         _diagnosis,
@@ -171,8 +171,8 @@ FIGURES: tuple[FigureKind, ...] = (
     FigureKind(
         "makespan",
         "Expected and real time",
-        "Left, the time in training of each run, and the wall clock of each whole stage (hollow), against what the "
-        "plan's calibration expected. Right, who trained what when: a lane a worker (one each for runs that it "
+        "First, the time in training of each run, and the wall clock of each whole stage (hollow), against what the "
+        "plan's calibration expected. Second, who trained what when: a lane a worker (one each for runs that it "
         "trained together), pale bars ended without a loss. Lanes are told by times: a run lies where a worker was "
         "free.",
         makespan_data.makespan,
