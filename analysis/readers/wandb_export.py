@@ -1,7 +1,7 @@
 """CSV files that Weights & Biases exports, in its three layouts.
 
 - The table of runs: a row a run, ``Name``, ``State``, ``Created``, …, then configuration and summary under their own
-  names (nested keys with dots; summaries that ``define_metric`` keeps end in ``.min``).
+  names (nested keys with dots; summaries that ``define_metric`` keeps end in ``.min``). A sweep's has ``Agent`` too.
 - A chart: a row a step, ``Step`` or another x axis, then ``RUN - METRIC`` with ``RUN - METRIC__MIN`` and ``__MAX`` of
   the steps drawn as one point.
 - The script of W&B's guide to its public API: columns ``summary``, ``config`` and ``name`` with Python dictionaries.
