@@ -10,8 +10,8 @@ from scaling.record import Interval, Record
 __all__ = ["Rung", "rung_budgets"]
 
 RUNGS = 3
-NEAR = 4.0
-"""Up to this factor beyond the fitted runs their own hold-out is the rung."""
+NEAR = 10.0
+"""Up to this factor beyond the fitted runs rungs would cost nearly as much as the run, and the hold-out is one."""
 
 
 class Rung(Record):
