@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from scaling.accounting import Accounting
 from scaling.allocation import ESTIMATORS, Allocation, allocate
 from scaling.fit import Fit
 from scaling.fits.irreducible import levels_off_too_early
 from scaling.quantity import format_count
+from scaling.recommendation import Alternative
+from scaling.record import Interval
 from scaling.study_context import StudyContext
 
-__all__ = ["ILLUSTRATION_ORDERS", "LARGE_MODEL", "SMALL_VOCABULARY", "cautions"]
+__all__ = ["ILLUSTRATION_ORDERS", "LARGE_MODEL", "SMALL_VOCABULARY", "cautions", "drift_disagrees"]
 
 ILLUSTRATION_ORDERS = 3.0
 """Beyond this many orders of magnitude the answer is an illustration, not advice."""
@@ -20,13 +24,45 @@ MOST_DISAGREEMENT = 1.5
 """Factor between the two estimators' N* up to which they count as agreeing: well inside the flat region."""
 
 
+MUCH_LARGER_BATCH = 1.5
+"""A factor between the run's batch and the fitted runs' from which the recipe is another."""
+_LOWER = 1e-3
+"""Share of the loss by which another run's forecast must be lower to be named."""
+
+
+def drift_disagrees(ours: Interval | None, alternatives: Sequence[Alternative]) -> tuple[str, ...]:
+    """Where the forecast, which drifts from the law, expects less loss of another size than of the law's optimum."""
+    if ours is None:
+        return ()
+    lower = [
+        other
+        for other in alternatives
+        if other.expected_loss is not None and other.expected_loss.estimate < ours.estimate * (1 - _LOWER)
+    ]
+    if not lower:
+        return ()
+    best = min(lower, key=lambda other: other.expected_loss.estimate if other.expected_loss else 0.0)
+    assert best.expected_loss is not None
+    return (
+        f"The law puts the optimum here, but the forecast, which follows how the runs drift from the law, expects "
+        f"{best.expected_loss.estimate:.3f} of {best.name} ({format_count(best.params)} parameters) and "
+        f"{ours.estimate:.3f} of this run: the runs do not settle the size to better than that. Choose within the flat "
+        "region by what else matters, or measure both sides of it.",
+    )
+
+
 def cautions(
-    fit: Fit, allocation: Allocation, orders: float, context: StudyContext | None, accounting: Accounting
+    fit: Fit,
+    allocation: Allocation,
+    orders: float,
+    context: StudyContext | None,
+    accounting: Accounting,
+    batch_tokens: int,
 ) -> tuple[str, ...]:
     """One sentence or two each, for a run ``orders`` of magnitude beyond the fitted ones."""
     said = [*_distance(fit, allocation, orders), *_estimators(fit, allocation, accounting)]
     if context is not None:
-        said += _recipe_carried_over(allocation, context)
+        said += _recipe_carried_over(allocation, context, batch_tokens)
     return tuple(said)
 
 
@@ -77,7 +113,7 @@ def _estimators(fit: Fit, allocation: Allocation, accounting: Accounting) -> lis
     return said
 
 
-def _recipe_carried_over(allocation: Allocation, context: StudyContext) -> list[str]:
+def _recipe_carried_over(allocation: Allocation, context: StudyContext, batch_tokens: int) -> list[str]:
     """What of the study's corpus and recipe does not fit a run of this size."""
     said = []
     tokens, params = allocation.tokens.estimate, allocation.params.estimate
@@ -91,6 +127,12 @@ def _recipe_carried_over(allocation: Allocation, context: StudyContext) -> list[
             f"The shape keeps the study's vocabulary of {context.vocabulary:,} and context of {context.context:,}, on "
             "which its loss was measured. A model of this size would be given larger ones, and its loss a token would "
             "then be another: compare by bits per byte."
+        )
+    if context.learning_rate_law.tuned is None and batch_tokens > MUCH_LARGER_BATCH * context.anchor_batch_tokens:
+        said.append(
+            f"The batch grows to {format_count(batch_tokens)} tokens, and every fitted run had "
+            f"{format_count(context.anchor_batch_tokens)}: the forecast is of their recipe. In small batches a rate "
+            "that is too high for long runs hides loss until the cooldown, and a larger batch finds it."
         )
     if context.learning_rate_law.exponent.estimate == 0 and context.parametrisation.name == "standard":
         said.append(

@@ -15,8 +15,9 @@ from scaling.accounting import Accounting, counted
 from scaling.allocation import Allocation, allocate, flat_region
 from scaling.allocation.surface import LossSurface
 from scaling.allocation.sweep_worth import FEWEST_DRAWS, CandidateWorth, SweepWorth, candidate_worth, sweep_worth
-from scaling.cautions import ILLUSTRATION_ORDERS, LARGE_MODEL, SMALL_VOCABULARY, cautions
+from scaling.cautions import ILLUSTRATION_ORDERS, LARGE_MODEL, SMALL_VOCABULARY, cautions, drift_disagrees
 from scaling.cluster import ClusterEstimate
+from scaling.cost.run import cost_of_run
 from scaling.errors import UserError
 from scaling.fit import Fit
 from scaling.hardware import accelerator as find_accelerator
@@ -104,10 +105,13 @@ def recommend(
     # Other trainers know one rate for all weights: that of the matrices, which are nearly all of them.
     share = context.parametrisation.matrix_rate(shape.width) if context else 1.0
     cluster = _cluster(choice.flops, gpus, accelerator, mfu, price)
+    cluster = cost_of_run(shape, recipe.tokens, recipe.global_batch_tokens, choice.flops, cluster).cluster
     largest = fit.fitted_range.flops[1]
     orders = max(0.0, math.log10(choice.flops / largest))
     bits = None if expected is None or context is None else _scaled(expected, 1 / context.bytes_per_token / math.log(2))
     surface = LossSurface.of(fit) if LossSurface.refusal(fit) is None else None
+    alternatives = _alternatives(fit, choice, surface)
+    optimal = choice.params == allocation.params
     worth_of_sweep = None if surface is None else _sweep(fit, surface, target.flops)
     return Recommendation(
         study=study,
@@ -141,8 +145,11 @@ def recommend(
             cluster,
             find_accelerator(cluster.accelerator).bf16_flops,
         ),
-        alternatives=_alternatives(fit, choice, surface),
-        warnings=cautions(fit, allocation, orders, context, accounting),
+        alternatives=alternatives,
+        warnings=(
+            *cautions(fit, allocation, orders, context, accounting, recipe.global_batch_tokens),
+            *(drift_disagrees(expected, alternatives) if optimal else ()),
+        ),
         target=target,
         limits=limits,
         reasons=choice.reasons,

@@ -196,7 +196,7 @@ def _sweep(made: Recommendation) -> str:
     if made.sweep is not None:
         whole = made.sweep.sweep_flops + made.sweep.flops
         said.append(
-            f"{made.sweep.summary()} Of sweep and final run together ({format_flops(whole)}) that is "
+            f"{' '.join(made.sweep.summary().split())} Of sweep and final run together ({format_flops(whole)}) that is "
             f"{made.sweep.stop_at_flops / whole:.2%} for the sweep."
         )
     if made.measure_next:
