@@ -23,7 +23,7 @@ _BELOW = (
 
 class BandWatch:
     """A tracker. ``say`` is told in one line when a loss leaves the band and when it is back; ``renewed`` is the
-    forecast of the run's end in the light of its own curve."""
+    forecast of the run's end in the light of its own curve, by its last look before that end."""
 
     def __init__(self, band: LossBand, say: Callable[[str], None]) -> None:
         self._band, self._say = band, say
@@ -36,7 +36,8 @@ class BandWatch:
         expected = None if loss is None else self._band.at(tokens)
         if loss is None or expected is None:
             return
-        self.renewed = self._band.renewed(tokens, loss)
+        if tokens < self._band.points[-1].tokens:
+            self.renewed = self._band.renewed(tokens, loss)
         low, high = expected.loss.low or loss, expected.loss.high or loss
         side = "above" if loss > high else "below" if loss < low else ""
         where = f"after {format_count(tokens)} tokens the held-out loss is {loss:.4f}"

@@ -46,13 +46,13 @@ def studied(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.slow
 def test_a_recommendation_is_launched_by_two_processes_stopped_and_ended_by_one_and_scored(studied: Path) -> None:
     made = scaling(
-        "recommend", "tiny.yaml", "-w", "ws", "--flops", "2.5e11", "--out", "large.yaml", "--register", cwd=studied
+        "recommend", "tiny.yaml", "-w", "ws", "--flops", "3e11", "--out", "large.yaml", "--register", cwd=studied
     )
     assert made.returncode == 0, made.stderr
     assert "registered the forecast" in made.stderr
     assert made.stdout.count("wrote large.") == 4, "and three rungs"
     largest = json.loads((studied / "ws/studies/tiny/fit.json").read_text())["fitted_range"]["flops"][1]
-    assert 2.5e11 / largest >= 30
+    assert 3e11 / largest >= 30
 
     torchrun = [str(Path(sys.executable).with_name("torchrun")), "--nproc-per-node", "2", "-m", "scaling.cli.main"]
     command = [*torchrun, "train", "large.yaml", "-w", "ws", *PLAIN]
@@ -92,10 +92,11 @@ def test_a_changed_run_is_held_against_no_forecast(studied: Path) -> None:
     file = yaml.safe_load((studied / "c.yaml").read_text())
     file["run"]["seed"] = 99
     (studied / "c.yaml").write_text(yaml.safe_dump(file))
-    done = scaling("train", "c.yaml", "-w", "ws", *PLAIN, "--json", cwd=studied)
+    done = scaling("train", "c.yaml", "-w", "ws", *PLAIN, cwd=studied)
     assert done.returncode == 0, done.stderr
-    assert "is not the one that was recommended" in done.stderr
-    assert json.loads(done.stdout)["outcome"] is None
+    assert "is not the one that was recommended" in " ".join(done.stderr.split())
+    again = scaling("train", "c.yaml", "-w", "ws", *PLAIN, "--json", cwd=studied)
+    assert json.loads(again.stdout)["outcome"] is None
 
 
 @pytest.mark.slow

@@ -30,7 +30,7 @@ def told(*looks: tuple[int, float]) -> tuple[BandWatch, list[str]]:
 
 
 def test_a_run_in_its_band_says_nothing_and_renews_its_forecast() -> None:
-    watch, said = told((50, 9.0), (100, 4.1), (500, 3.44))
+    watch, said = told((50, 9.0), (100, 4.1), (500, 3.44), (1000, 3.05))
     assert said == [] and watch.alarms == 0
     assert watch.renewed is not None and watch.renewed.low is not None and watch.renewed.high is not None
     assert 3.0 < watch.renewed.estimate < 3.1
