@@ -35,14 +35,17 @@ COMMANDS = (
 )
 
 
-def test_help_answers_in_under_a_third_of_a_second_of_cpu_time(tmp_path: Path) -> None:
-    def cpu() -> float:
+def test_help_takes_little_more_than_the_library_that_prints_it(tmp_path: Path) -> None:
+    """In CPU time, as a ratio: seconds would be the machine's. Measured 2.4 to 3.2 on a machine that was busy."""
+
+    def cpu(*command: str) -> float:
         before = resource.getrusage(resource.RUSAGE_CHILDREN)
-        assert scaling("--help", cwd=tmp_path).returncode == 0
+        subprocess.run([sys.executable, *command], cwd=tmp_path, check=True, capture_output=True)
         after = resource.getrusage(resource.RUSAGE_CHILDREN)
         return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
 
-    assert min(cpu() for _ in range(5)) < 0.3
+    library = min(cpu("-c", "import typer, rich.console, rich.panel, rich.table") for _ in range(5))
+    assert min(cpu("-m", "scaling.cli.main", "--help") for _ in range(5)) < 5 * library
 
 
 def test_help_imports_nothing_heavy(tmp_path: Path) -> None:
