@@ -97,7 +97,7 @@ def draw(data: ArmComparison, width_inches: float) -> Figure:
 
 
 def _entry(arm: ComparedArm, look: Role) -> Line2D:
-    name = (arm.name if len(arm.name) < 30 else arm.name[:29] + "…").replace("$", r"\$")
+    name = (arm.name if len(arm.name) < 26 else arm.name[:25] + "…").replace("$", r"\$")
     return Line2D(
         [], [], color=look.colour, marker=look.marker, markeredgecolor="white", markeredgewidth=0.4, label=name
     )
