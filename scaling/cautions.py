@@ -8,18 +8,16 @@ from scaling.accounting import Accounting
 from scaling.allocation import ESTIMATORS, Allocation, allocate
 from scaling.fit import Fit
 from scaling.fits.irreducible import levels_off_too_early
+from scaling.model_scale import LARGE_MODEL, SMALL_VOCABULARY
 from scaling.quantity import format_count
 from scaling.recommendation import Alternative
 from scaling.record import Interval
 from scaling.study_context import StudyContext
 
-__all__ = ["ILLUSTRATION_ORDERS", "LARGE_MODEL", "SMALL_VOCABULARY", "cautions", "drift_disagrees"]
+__all__ = ["ILLUSTRATION_ORDERS", "cautions", "drift_disagrees"]
 
 ILLUSTRATION_ORDERS = 3.0
 """Beyond this many orders of magnitude the answer is an illustration, not advice."""
-LARGE_MODEL = 1e9
-"""From here on a model without a study gets Llama 3's vocabulary and context, and a head of its own."""
-SMALL_VOCABULARY = 32_000
 MOST_DISAGREEMENT = 1.5
 """Factor between the two estimators' N* up to which they count as agreeing: well inside the flat region."""
 

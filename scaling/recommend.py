@@ -15,15 +15,16 @@ from scaling.accounting import Accounting, counted
 from scaling.allocation import Allocation, allocate, flat_region
 from scaling.allocation.surface import LossSurface
 from scaling.allocation.sweep_worth import FEWEST_DRAWS, CandidateWorth, SweepWorth, candidate_worth, sweep_worth
-from scaling.cautions import ILLUSTRATION_ORDERS, LARGE_MODEL, SMALL_VOCABULARY, cautions, drift_disagrees
+from scaling.cautions import ILLUSTRATION_ORDERS, cautions, drift_disagrees
 from scaling.cluster import ClusterEstimate
-from scaling.cost.run import cost_of_run
+from scaling.cost.run import MOST_DEVICES, cost_of_run, devices_within
 from scaling.errors import UserError
 from scaling.fit import Fit
 from scaling.hardware import accelerator as find_accelerator
 from scaling.hardware import cluster_estimate
 from scaling.limits import Limits
 from scaling.loss_band import loss_band
+from scaling.model_scale import LARGE_MODEL, llama_at_scale
 from scaling.post_training import post_training_stages
 from scaling.prediction import predict
 from scaling.published import published_optima, recipe_optima
@@ -42,7 +43,6 @@ from scaling.target_flops import DEFAULT_ACCELERATOR, target_of
 __all__ = ["recommend"]
 
 LONGEST_DAYS = 30
-MOST_GPUS = 2**20
 WIDE = 2.0
 """A factor to both sides of N* beyond which further runs are named that would narrow it."""
 MOST_OF_A_RUN = 0.05
@@ -108,7 +108,7 @@ def recommend(
     cluster = cost_of_run(shape, recipe.tokens, recipe.global_batch_tokens, choice.flops, cluster).cluster
     largest = fit.fitted_range.flops[1]
     orders = max(0.0, math.log10(choice.flops / largest))
-    bits = None if expected is None or context is None else _scaled(expected, 1 / context.bytes_per_token / math.log(2))
+    bits = None if expected is None or context is None else expected.times(1 / context.bytes_per_token / math.log(2))
     surface = LossSurface.of(fit) if LossSurface.refusal(fit) is None else None
     alternatives = _alternatives(fit, choice, surface)
     optimal = choice.params == allocation.params
@@ -239,13 +239,7 @@ def _family(around: float, context: StudyContext | None) -> Callable[[float], Mo
             context=context.context,
             tied=context.tied,
         )
-    large = around >= LARGE_MODEL
-    return partial(
-        architectures.get("llama").shape_for,
-        vocabulary=128_256 if large else SMALL_VOCABULARY,
-        context=8192 if large else 2048,
-        tied=not large,
-    )
+    return llama_at_scale(around)
 
 
 def _shape(total: float, around: float, context: StudyContext | None) -> ModelShape:
@@ -281,21 +275,11 @@ def _cluster(
     """On the given accelerators; without a number, as many (a power of two) as finish within ``LONGEST_DAYS``."""
     name = accelerator or DEFAULT_ACCELERATOR
     if gpus is None:
-        gpus = 1
-        while gpus < MOST_GPUS and cluster_estimate(flops, gpus, name, mfu, price).days.estimate > LONGEST_DAYS:
-            gpus *= 2
+        gpus = devices_within(LONGEST_DAYS, flops, name, mfu)
         made = cluster_estimate(flops, gpus, name, mfu, price)
-        chosen = f"number of GPUs: a power of two that finishes within {LONGEST_DAYS} days, {MOST_GPUS:,} at most"
+        chosen = f"number of GPUs: a power of two that finishes within {LONGEST_DAYS} days, {MOST_DEVICES:,} at most"
         return made.model_copy(update={"source": f"{made.source}; {chosen}"})
     return cluster_estimate(flops, gpus, name, mfu, price)
-
-
-def _scaled(interval: Interval, factor: float) -> Interval:
-    return Interval(
-        estimate=interval.estimate * factor,
-        low=None if interval.low is None else interval.low * factor,
-        high=None if interval.high is None else interval.high * factor,
-    )
 
 
 def _alternatives(fit: Fit, choice: SizeChoice, surface: LossSurface | None) -> tuple[Alternative, ...]:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 import statistics
-import time
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,7 +33,7 @@ from scaling.study_context import StudyContext
 from sweeps.engine import run_stage
 from sweeps.executors.choose import executor_for
 from sweeps.ledger.ledger import ENDED, PlannedRun, RunRow, Stage
-from sweeps.ledger.registry import witness
+from sweeps.ledger.registry import register_forecast
 from sweeps.observations import curves, observations
 from sweeps.planning.layout import rounds_of
 from sweeps.planning.plan import Plan, run_spec
@@ -261,8 +260,7 @@ class Conductor(Planner):
             return None
         point = plan.hold_out.point
         forecast = predict(fit, params=point.params.total, tokens=point.tokens, flops=point.flops)
-        chain = self.ledger.register(self.study.name, forecast, keys)
-        witness(self.workspace.forecasts, self.study.name, forecast, time.time())
+        chain = register_forecast(self.ledger, self.workspace.forecasts, self.study.name, forecast, keys)
         self.progress.say(
             f"registered the forecast {chain[:12]}: loss {forecast.loss.estimate:.4f} "
             f"[{forecast.loss.low:.4f}, {forecast.loss.high:.4f}] at {point.flops:.2e} FLOPs"
@@ -271,15 +269,21 @@ class Conductor(Planner):
 
     def recommend(self, plan: Plan, fit: Fit, rates: LearningRateLaw, **target: Any) -> Recommendation:
         """The large run's configuration for the study's question, or for another ``target`` (flops, or gpus, days)."""
-        asked = target or self.study.question.model_dump(exclude_none=True)
+        return self.recommender(plan, fit, rates)(**(target or self.study.question.model_dump(exclude_none=True)))
+
+    def recommender(self, plan: Plan, fit: Fit, rates: LearningRateLaw) -> Callable[..., Recommendation]:
+        """What recommends for any target of :func:`scaling.recommend.recommend`: a run and its rungs by one fit."""
         name, wider = self.study.name, self.fit_of_all(plan, fit)
         way = on_the_way(wider, observations(self.ledger, name, plan), curves(self.ledger, name))
         context = self.context(plan, rates).model_copy(update={"on_the_way": way})
-        made = recommend(wider, **asked, study=name, context=context)
-        if wider is fit:
-            return made
         more = wider.observations.used - fit.observations.used
-        return made.model_copy(update={"fitted_to": f"the sweep's runs and {more} more: the hold-out, and rungs"})
+        fitted_to = None if wider is fit else f"the sweep's runs and {more} more: the hold-out, and rungs"
+
+        def recommended(**target: Any) -> Recommendation:
+            made = recommend(wider, **target, study=name, context=context)
+            return made.model_copy(update={"fitted_to": fitted_to})
+
+        return recommended
 
     def context(self, plan: Plan, rates: LearningRateLaw) -> StudyContext:
         model = self.study.model

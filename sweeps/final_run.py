@@ -6,7 +6,6 @@ step by step; a run that was trained elsewhere is taken over with its folder.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
@@ -20,13 +19,14 @@ from scaling.recommendation import Recommendation
 from sweeps.ledger.control import adopt
 from sweeps.ledger.ledger import Ledger, PlannedRun
 from sweeps.ledger.owner import Owner
-from sweeps.ledger.registry import witness
+from sweeps.ledger.registry import register_forecast
 from sweeps.ledger.tracker import LedgerTracker
 from sweeps.tracking.run_facts import record_facts
 from sweeps.workspace import Workspace
 from trainer.loop.result import RunResult
 from trainer.run_folder import RunFolder
 from trainer.system_facts import system_facts
+from trainer.tracker import NullTracker
 
 __all__ = ["FollowedRun", "Scored", "register", "score_folder"]
 
@@ -62,11 +62,9 @@ def register(ledger: Ledger, workspace: Workspace, made: Recommendation) -> str:
     planned = PlannedRun(spec=run, stage=made.stage, label=label, budget_flops=made.flops)
     ledger.add(made.study, [planned])
     try:
-        chain = ledger.register(made.study, forecast, [run.key])
+        return register_forecast(ledger, workspace.forecasts, made.study, forecast, [run.key])
     except RuntimeError as error:
         raise UserError(f"{error}: recommend another run, or compare it by hand") from None
-    witness(workspace.forecasts, made.study, forecast, time.time())
-    return chain
 
 
 def _registered(ledger: Ledger, key: str) -> list[sa.Row[Any]]:
@@ -74,7 +72,7 @@ def _registered(ledger: Ledger, key: str) -> list[sa.Row[Any]]:
     return [row for row in ledger.forecasts() if row.run_keys == [key]]
 
 
-class FollowedRun:
+class FollowedRun(NullTracker):
     """A tracker that tells the workspace's ledger of the run that ``scaling train`` trains, if a forecast of it is
     registered there. ``made``, what recommends this very run, is registered first where it has not been."""
 
@@ -135,9 +133,6 @@ class FollowedRun:
     def progress(self, step: int, tokens: int, tokens_per_second: float, loss: float) -> None:
         if self._tracker is not None:
             self._tracker.progress(step, tokens, tokens_per_second, loss)
-
-    def note(self, message: str) -> None:
-        return
 
     def flush(self) -> None:
         if self._tracker is not None:

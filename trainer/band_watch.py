@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from scaling.loss_band import LossBand
 from scaling.quantity import format_count
 from scaling.record import Interval
+from trainer.tracker import NullTracker
 
 __all__ = ["BandWatch"]
 
@@ -21,7 +22,7 @@ _BELOW = (
 )
 
 
-class BandWatch:
+class BandWatch(NullTracker):
     """A tracker. ``say`` is told in one line when a loss leaves the band and when it is back; ``renewed`` is the
     forecast of the run's end in the light of its own curve, by its last look before that end."""
 
@@ -59,12 +60,3 @@ class BandWatch:
             f"Forecast of the end: {renewed.estimate:.4f} [{renewed.low:.4f}, {renewed.high:.4f}] by its own curve, "
             f"{registered.estimate:.4f} [{registered.low:.4f}, {registered.high:.4f}] before it"
         )
-
-    def progress(self, step: int, tokens: int, tokens_per_second: float, loss: float) -> None:
-        return
-
-    def note(self, message: str) -> None:
-        return
-
-    def flush(self) -> None:
-        return

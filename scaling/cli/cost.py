@@ -94,6 +94,7 @@ def cost(
 def _made(source: Path | None, run: dict[str, Any], wanted: dict[str, Any], team: dict[str, Any]) -> Any:
     from scaling.cost.run import Team, cost_of_run, devices_within
     from scaling.hardware import cluster_estimate
+    from scaling.target_flops import DEFAULT_ACCELERATOR
 
     if team["people"] < 0:
         raise UserError(f"people is {team['people']}: it must be 0 or more")
@@ -112,7 +113,7 @@ def _made(source: Path | None, run: dict[str, Any], wanted: dict[str, Any], team
                 for name in ("accelerator", "gpus")
                 if wanted[name] is None and wanted["days"] is None
             }
-    name, mfu = wanted["accelerator"] or "H100", wanted["mfu"]
+    name, mfu = wanted["accelerator"] or DEFAULT_ACCELERATOR, wanted["mfu"]
     if wanted["gpus"] is not None and wanted["days"] is not None:
         raise UserError("--gpus and --days both say how many: give one of them")
     gpus, within = wanted["gpus"], DEFAULT_DAYS if wanted["days"] is None else wanted["days"]
@@ -129,8 +130,8 @@ def _made(source: Path | None, run: dict[str, Any], wanted: dict[str, Any], team
 def _asked(run: dict[str, Any]) -> tuple[Any, float, int, float]:
     """Shape, tokens, batch and FLOPs of a run that is named by numbers alone."""
     from scaling import architectures
-    from scaling.cautions import LARGE_MODEL, SMALL_VOCABULARY
     from scaling.compute import flops_6nd
+    from scaling.model_scale import llama_at_scale
     from scaling.published import optimum
     from scaling.recipe import recipe_from_literature
 
@@ -148,14 +149,8 @@ def _asked(run: dict[str, Any]) -> tuple[Any, float, int, float]:
         )
     tokens = flops / 6 / params if tokens is None else tokens
     flops = flops_6nd(params, tokens) if flops is None else flops
-    large = params >= LARGE_MODEL
     try:
-        shape = architectures.get("llama").shape_for(
-            params,
-            vocabulary=run["vocabulary"] or (128_256 if large else SMALL_VOCABULARY),
-            context=run["context"] or (8192 if large else 2048),
-            tied=not large,
-        )
+        shape = llama_at_scale(params, vocabulary=run["vocabulary"], context=run["context"])(params)
     except ValueError as error:
         raise UserError(f"params is {params:g}: {error}") from None
     counts = architectures.get("llama").count_parameters(shape)

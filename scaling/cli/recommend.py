@@ -139,8 +139,9 @@ def _from_study(source: Path, workspace: Path, target: dict[str, Any]) -> list[R
         rates, fit = conductor.learning_rates(made), conductor.fit(made)
         if not TARGETS & target.keys():
             target = conductor.study.question.model_dump(exclude_none=True) | target
-        final = conductor.recommend(made, fit, rates, **target)
-        return [final, *(conductor.recommend(made, fit, rates, flops=rung.flops, stage="rung") for rung in final.rungs)]
+        recommended = conductor.recommender(made, fit, rates)
+        final = recommended(**target)
+        return [final, *(recommended(flops=rung.flops, stage="rung") for rung in final.rungs)]
 
 
 def _register(workspace: Path, made: Recommendation) -> None:

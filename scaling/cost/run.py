@@ -17,7 +17,7 @@ from scaling.hardware import accelerator, cluster_estimate
 from scaling.record import Interval, Record
 from scaling.shape import ModelShape
 
-__all__ = ["RunCost", "Storage", "Team", "cost_of_run", "devices_within"]
+__all__ = ["MOST_DEVICES", "RunCost", "Storage", "Team", "cost_of_run", "devices_within"]
 
 _DAYS_A_YEAR, _DAYS_A_MONTH = 365.0, 365.0 / 12
 _NARROW_VOCABULARY = 2**16

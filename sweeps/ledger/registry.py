@@ -20,7 +20,7 @@ from scaling.prediction import score
 from scaling.record import Interval, Record
 from sweeps.ledger.ledger import Ledger, RunRow
 
-__all__ = ["RegisteredForecast", "Registry", "Witness", "registry", "witness"]
+__all__ = ["RegisteredForecast", "Registry", "Witness", "register_forecast", "registry", "witness"]
 
 
 class Witness(Record):
@@ -76,6 +76,14 @@ def witness(file: Path, study: str, forecast: Forecast, registered_at: float) ->
         lines.write(line + "\n")
         lines.flush()
         os.fsync(lines.fileno())
+
+
+def register_forecast(ledger: Ledger, witnesses: Path, study: str, forecast: Forecast, run_keys: list[str]) -> str:
+    """Append ``forecast`` to the chain, and its witness to the file; returns the chain's hash. ``RuntimeError`` as
+    :meth:`Ledger.register`."""
+    chain = ledger.register(study, forecast, run_keys)
+    witness(witnesses, study, forecast, time.time())
+    return chain
 
 
 def registry(ledger: Ledger, witnesses: Path, study: str | None = None) -> Registry:
