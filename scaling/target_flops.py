@@ -7,11 +7,10 @@ from collections.abc import Callable
 from datetime import date
 
 from scaling.allocation import allocate
-from scaling.cost.mfu import achieved_mfu
 from scaling.errors import UserError
 from scaling.fit import Fit
 from scaling.hardware import accelerator as find_accelerator
-from scaling.hardware import cluster_flops
+from scaling.hardware import cluster_estimate, cluster_flops
 from scaling.quantity import format_flops, format_usd
 from scaling.record import Interval
 from scaling.target import Target
@@ -80,26 +79,14 @@ def _days_until(by: date, start: date) -> float:
 def _for_dollars(usd: float, gpus: int, name: str, mfu: float | None, price: float | None) -> Target:
     if not (math.isfinite(usd) and usd > 0):
         raise UserError(f"usd is {usd:g}: give dollars above 0, for example 1e6")
-    device = find_accelerator(name)
-    hourly = device.usd_per_hour if price is None else Interval(estimate=price, low=price, high=price)
-    if not hourly.estimate > 0:
-        raise UserError(f"price is {hourly.estimate:g}: dollars buy no end of free hours; give flops, or gpus and days")
-    share = achieved_mfu(gpus)[0] if mfu is None else Interval(estimate=mfu, low=mfu, high=mfu)
-    if not 0 < share.estimate <= 1:
-        raise UserError(f"mfu is {share.estimate:g}: it is a share of the dense peak, between 0 and 1")
-
-    def bought(reached: float | None, dollars_an_hour: float | None) -> float:
-        return usd / (dollars_an_hour or hourly.estimate) * 3600 * device.bf16_flops * (reached or share.estimate)
-
-    return Target(
-        flops=bought(share.estimate, hourly.estimate),
-        interval=Interval(
-            estimate=bought(share.estimate, hourly.estimate),
-            low=bought(share.low, hourly.high),
-            high=bought(share.high, hourly.low),
-        ),
-        asked=f"{format_usd(usd)} of {device.name} hours at ${hourly.estimate:g}",
-    )
+    one_flop = cluster_estimate(1.0, gpus, name, mfu, price)
+    hourly = one_flop.price_usd_per_gpu_hour.estimate
+    if not hourly > 0:
+        raise UserError(f"price is {hourly:g}: dollars buy no end of free hours; give flops, or gpus and days")
+    dear, cheap = one_flop.usd.high or one_flop.usd.estimate, one_flop.usd.low or one_flop.usd.estimate
+    bought = Interval(estimate=usd / one_flop.usd.estimate, low=usd / dear, high=usd / cheap)
+    asked = f"{format_usd(usd)} of {one_flop.accelerator} hours at ${hourly:g}"
+    return Target(flops=bought.estimate, interval=bought, asked=asked)
 
 
 def _for_loss(fit: Fit, loss: float) -> Target:
