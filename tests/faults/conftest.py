@@ -19,7 +19,7 @@ import psutil
 import pytest
 import yaml
 
-from sweeps.ledger.ledger import Ledger, RunRow
+from sweeps.ledger.ledger import Held, Ledger, RunRow
 from sweeps.observations import observations
 from sweeps.planning.plan import Plan
 from sweeps.workspace import Workspace
@@ -81,6 +81,31 @@ class Site:
     def under_way(self) -> list[RunRow]:
         """Runs that have told of a step."""
         return [row for row in self.rows() if row.state == "running" and row.step > 0]
+
+    def suspended(self, steps: int = 1) -> psutil.Process:
+        """A worker, stopped with a run of at least ``steps`` steps in its hands: what is done to it befalls that run.
+
+        One that is only looked up may have ended its run, or taken up none, by the time that it is killed.
+        """
+        return eventually(lambda: self._suspended(steps))
+
+    def _suspended(self, steps: int) -> psutil.Process | None:
+        for key, owner, _, step in self._held():
+            if step < steps:
+                continue
+            worker = psutil.Process(owner.pid)
+            worker.suspend()
+            if any((held.key, held.owner) == (key, owner) for held in self._held()):
+                return worker
+            worker.resume()
+        return None
+
+    def _held(self) -> list[Held]:
+        ledger = Ledger(Workspace(self.workspace).ledger_url)
+        try:
+            return ledger.held()
+        finally:
+            ledger.close()
 
     def workers(self) -> list[psutil.Process]:
         """The worker processes of this workspace, whoever started them."""

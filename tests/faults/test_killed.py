@@ -28,7 +28,7 @@ def test_a_worker_killed_at_a_random_step_is_replaced_and_its_run_ends_the_same(
     engine = site.sweep()
     eventually(site.under_way)
     time.sleep(random.Random(attempt).uniform(0.0, 1.0))
-    eventually(lambda: site.under_way() and site.workers())[0].kill()
+    site.suspended().kill()
     finish(engine)
     site.assert_unharmed(control)
     assert sum(row.failures for row in site.rows()) >= 1, "the fault must really have hit a run"

@@ -22,8 +22,7 @@ def test_a_worker_that_hangs_is_killed_and_its_run_goes_on_from_its_checkpoint(s
     site.write(hang_seconds=12)
     engine = site.sweep()
     eventually(lambda: site.under_way() and list((site.workspace / "runs").glob("*/*.checkpoint")))
-    hung = site.workers()[0]
-    hung.suspend()
+    hung = site.suspended()
     finish(engine)
     assert not hung.is_running() or hung.status() == "zombie"
     site.assert_unharmed(control)

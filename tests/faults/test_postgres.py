@@ -76,8 +76,7 @@ def test_a_study_whose_ledger_is_on_postgres_ends_like_any_other_a_killed_worker
     engine = site.sweep()
     # Whoever looks earlier would make the file that the workspace then keeps.
     eventually((site.workspace / "ledger.url").exists)
-    eventually(site.under_way)
-    site.workers()[0].kill()
+    site.suspended().kill()
     finish(engine)
     assert not (site.workspace / "ledger.db").exists()
     assert Workspace(site.workspace).ledger_url == server

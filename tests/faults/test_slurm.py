@@ -108,8 +108,7 @@ def _jobs(site: Site) -> list[int]:
 def test_a_job_whose_worker_is_killed_is_noticed_and_replaced(site: Site, control: Outcome, slurm: Path) -> None:
     site.write(on="slurm")
     engine = site.sweep()
-    eventually(lambda: len(site.under_way()) == 2)
-    site.workers()[0].kill()
+    site.suspended().kill()
     finish(engine)
     site.assert_unharmed(control)
     assert [row.failure_kind for row in site.rows() if row.failures] == ["machine"]
