@@ -126,11 +126,13 @@ def _recipe_carried_over(allocation: Allocation, context: StudyContext, batch_to
             "which its loss was measured. A model of this size would be given larger ones, and its loss a token would "
             "then be another: compare by bits per byte."
         )
-    if context.learning_rate_law.tuned is None and batch_tokens > MUCH_LARGER_BATCH * context.anchor_batch_tokens:
+    one_batch = context.learning_rate_law.tuned is None and context.batch.exponent == 0
+    if one_batch and batch_tokens > MUCH_LARGER_BATCH * context.batch.batch_tokens:
         said.append(
             f"The batch grows to {format_count(batch_tokens)} tokens, and every fitted run had "
-            f"{format_count(context.anchor_batch_tokens)}: the forecast is of their recipe. In small batches a rate "
-            "that is too high for long runs hides loss until the cooldown, and a larger batch finds it."
+            f"{format_count(context.batch.batch_tokens)}: the forecast is of their recipe. In small batches a rate "
+            "that is too high for long runs hides loss until the cooldown, and a larger batch finds it. Leave "
+            "hyperparameters.batch_exponent at its default, and the sweep's batches grow as the large run's does."
         )
     if context.learning_rate_law.exponent.estimate == 0 and context.parametrisation.name == "standard":
         said.append(

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import math
-
-from pydantic import Field
-
+from scaling.batch_rule import BatchRule, whole_sequences
 from scaling.hyperparameters import LearningRateLaw, published_rates
 from scaling.laws.olmo_ladder import OLMO_LADDER
-from scaling.laws.power_lines import BATCH_EXPONENT, POWER_LINES_BATCH
+from scaling.laws.power_lines import BATCH_EXPONENT
 from scaling.laws.step_law import STEP_LAW_BATCH
 from scaling.quantity import format_count
 from scaling.record import Interval, Record
 from scaling.shape import ParameterCounts
 
-__all__ = ["Anchor", "Recipe", "recipe_from_literature", "recipe_from_study"]
+__all__ = ["Recipe", "recipe_from_literature", "recipe_from_study"]
 
 COOLDOWN_SHARE = 0.2
 """Decay over the last fifth, by which a stable schedule reaches a full one's loss (Hägele et al. 2405.18392)."""
@@ -25,13 +22,6 @@ PUBLISHED_SPREAD = 1.5
 """Factor around a published law inside its range. On Step Law's own grid a rate 1.4 times too low costs 0.14% of loss
 on average and one 1.4 times too high 0.36%, measured."""
 UNPROBED_SPREAD = 3.0
-
-
-class Anchor(Record):
-    """The largest fitted run, from which the batch is scaled."""
-
-    batch_tokens: int = Field(ge=1)
-    tokens: int = Field(ge=1)
 
 
 class Recipe(Record):
@@ -50,9 +40,10 @@ class Recipe(Record):
 
 
 def recipe_from_study(
-    law: LearningRateLaw, anchor: Anchor, counts: ParameterCounts, tokens: float, context: int
+    law: LearningRateLaw, batch: BatchRule, counts: ParameterCounts, tokens: float, context: int
 ) -> Recipe:
-    """The study's own law of learning rates at this size, and its batch carried to ``tokens`` by Power Lines.
+    """The study's own law of learning rates at this size, and its batch at ``tokens``: by the rule of its sweep, or
+    carried there by Power Lines where its runs had one batch for all.
 
     ``context`` is tokens a sequence. Published laws that hold at this size and length are named beside.
     """
@@ -62,11 +53,11 @@ def recipe_from_study(
         wanted = tuned.estimate
         grown = f"by the same trials, {format_count(tuned.low or 0)} to {format_count(tuned.high or 0)} tokens"
     else:
-        wanted = POWER_LINES_BATCH.carried(anchor.batch_tokens, anchor.tokens, tokens)
-        grown = (
-            f"{format_count(anchor.batch_tokens)} tokens at {format_count(anchor.tokens)}, grown by "
-            f"D^{BATCH_EXPONENT} (Power Lines 2505.13738)"
-        )
+        exponent = batch.exponent or BATCH_EXPONENT
+        wanted = batch.model_copy(update={"exponent": exponent}).at(tokens)
+        source = " (Power Lines 2505.13738)" if exponent == BATCH_EXPONENT else ""
+        grown = f"{format_count(batch.batch_tokens)} tokens at {format_count(batch.at_tokens)}, grown by D^{exponent}"
+        grown += source + (", as in the sweep" if batch.exponent else "")
     basis = (
         f"learning rate: {law.basis}, carried from {format_count(law.params_at)} to {format_count(counts.total)} "
         f"parameters{beside}; batch: {grown}"
@@ -99,16 +90,8 @@ def recipe_from_literature(counts: ParameterCounts, tokens: float, context: int)
     return _recipe(rate, STEP_LAW_BATCH.extended(counts.nonembedding, tokens), tokens, context, basis)
 
 
-def _sequences(wanted: float) -> int:
-    """The nearest number of sequences that 2, 4, 8 … processes share evenly: two or three binary digits, then zeros."""
-    if wanted < 2:
-        return 1
-    step = 1 << max(1, math.floor(math.log2(wanted / 4)))
-    return step * max(1, round(wanted / step))
-
-
 def _recipe(rate: Interval, wanted_batch: float, tokens: float, context: int, basis: str) -> Recipe:
-    batch = _sequences(min(wanted_batch, tokens) / context) * context
+    batch = whole_sequences(min(wanted_batch, tokens), context, even=True)
     steps = max(1, int(tokens / batch))
     warmup = min(int(WARMUP_SHARE * steps), MOST_WARMUP_STEPS)
     return Recipe(

@@ -29,7 +29,7 @@ from scaling.post_training import post_training_stages
 from scaling.prediction import predict
 from scaling.published import published_optima, recipe_optima
 from scaling.quantity import format_count
-from scaling.recipe import Anchor, Recipe, recipe_from_literature, recipe_from_study
+from scaling.recipe import Recipe, recipe_from_literature, recipe_from_study
 from scaling.recommendation import Alternative, Recommendation
 from scaling.record import Interval
 from scaling.risk import risk_of_being_worse
@@ -92,8 +92,7 @@ def recommend(
     counts = architectures.get(shape.architecture).count_parameters(shape)
     tokens = choice.flops / accounting.flops_per_token_of(shape)
     if context is not None:
-        anchor = Anchor(batch_tokens=context.anchor_batch_tokens, tokens=context.anchor_tokens)
-        recipe = recipe_from_study(context.learning_rate_law, anchor, counts, tokens, shape.context)
+        recipe = recipe_from_study(context.learning_rate_law, context.batch, counts, tokens, shape.context)
     else:
         recipe = recipe_from_literature(counts, tokens, shape.context)
     forecast = None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pydantic import Field
 
+from scaling.batch_rule import BatchRule
 from scaling.hyperparameters import LearningRateLaw
 from scaling.laws.power_lines import WeightDecay
 from scaling.loss_band import OnTheWay
@@ -26,8 +27,7 @@ class StudyContext(Record):
     unique_tokens: int
     bytes_per_token: float
     learning_rate_law: LearningRateLaw
-    anchor_batch_tokens: int = Field(description="batch of the largest fitted run")
-    anchor_tokens: int = Field(description="tokens of the largest fitted run")
+    batch: BatchRule = Field(description="of the fitted runs; where they had one for all, that of the largest")
     weight_decay: WeightDecay
     parametrisation: Parametrisation = Parametrisation()
     seed: int

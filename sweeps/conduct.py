@@ -6,8 +6,6 @@ done. What a person wants to read is written to the study's folder; the ledger s
 
 from __future__ import annotations
 
-import math
-import statistics
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,7 +34,7 @@ from sweeps.ledger.ledger import ENDED, PlannedRun, RunRow, Stage
 from sweeps.ledger.registry import register_forecast
 from sweeps.observations import curves, observations
 from sweeps.planning.layout import rounds_of
-from sweeps.planning.plan import Plan, run_spec
+from sweeps.planning.plan import Plan, batch_rule, middle_length, run_spec
 from sweeps.planning.planner import Planner
 from sweeps.probe import probe_runs, probed_law
 from sweeps.study import Study
@@ -115,7 +113,7 @@ class Conductor(Planner):
     ) -> RunSpec:
         """The specification of one point; what the branches of a trunk share is for the middle of their lengths."""
         params = point.params.total
-        length = math.exp(statistics.fmean(map(math.log, branches or [point.tokens])))
+        length = middle_length(point.tokens, branches)
         return run_spec(
             self.study,
             plan,
@@ -162,14 +160,10 @@ class Conductor(Planner):
         return law
 
     def _tuned(self, rates: LearningRateLaw, params: float, tokens: float) -> dict[str, float]:
-        """What tuning says beside the rate, for :func:`run_spec`: batches as they can be trained."""
+        """What tuning says beside the rate, for :func:`run_spec`."""
         if rates.tuned is None:
             return {}
         values = {name: float(f"{value:.6g}") for name, value in rates.tuned.at(params, tokens).items()}
-        if "global_batch_tokens" in values:
-            context = self.study.model.context
-            wanted = round(math.log2(max(values["global_batch_tokens"] / context, 1.0)))
-            values["global_batch_tokens"] = context * 2**wanted
         if "warmup" in values:
             values["warmup"] = min(values["warmup"], 1 - self.study.hyperparameters.cooldown)
         return values
@@ -288,6 +282,7 @@ class Conductor(Planner):
     def context(self, plan: Plan, rates: LearningRateLaw) -> StudyContext:
         model = self.study.model
         largest = max(plan.sweep, key=lambda planned: (planned.point.flops, planned.point.tokens)).point
+        batch = batch_rule(self.study, plan)
         return StudyContext(
             architecture=model.architecture,
             vocabulary=self.study.corpus.vocabulary,
@@ -299,8 +294,7 @@ class Conductor(Planner):
             unique_tokens=plan.corpus.train_tokens,
             bytes_per_token=plan.corpus.bytes_per_token,
             learning_rate_law=rates,
-            anchor_batch_tokens=self.study.hyperparameters.global_batch_tokens,
-            anchor_tokens=largest.tokens,
+            batch=batch if batch.exponent else batch.model_copy(update={"at_tokens": largest.tokens}),
             weight_decay=self.study.hyperparameters.weight_decay,
             parametrisation=plan.parametrisation,
             seed=self.study.seed,

@@ -12,7 +12,7 @@ from pydantic import Field, StringConstraints, field_validator, model_validator
 from scaling import architectures
 from scaling.errors import UserError
 from scaling.hardware import accelerator
-from scaling.laws.power_lines import WeightDecay
+from scaling.laws.power_lines import BATCH_EXPONENT, WeightDecay
 from scaling.record import Record
 from scaling.run_spec import Parametrisation
 from scaling.shape import ModelShape
@@ -89,6 +89,9 @@ class Hyperparameters(Record):
     learning_rate: Literal["probe"] | Annotated[float, Field(gt=0, lt=1)] = "probe"
     parametrisation: ParametrisationSettings = ParametrisationSettings()
     global_batch_tokens: int = Field(default=512, ge=16)
+    """Of a run of the design's middle length."""
+    batch_exponent: float = Field(default=BATCH_EXPONENT, ge=0, le=1)
+    """Of the batch in a run's tokens, in the sweep as in the large run; 0 is one batch for all of the sweep."""
     weight_decay: WeightDecay = WeightDecay(absolute=0.1)
     warmup: float = Field(default=0.1, ge=0, le=0.5)
     cooldown: float = Field(default=0.2, ge=0, le=0.5)

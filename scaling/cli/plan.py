@@ -42,6 +42,6 @@ def plan(
         cost = made.cost.model_dump(mode="json") | {"usd": made.cost.usd}
         print_json({**made.model_dump(mode="json"), "makespan_seconds": made.makespan_seconds(), "cost": cost})
     else:
-        typer.echo(plan_page(made))
+        typer.echo(plan_page(conductor.study, made))
         if runs:
             typer.echo("\n" + run_table(made))

@@ -43,6 +43,22 @@ def machine_sentence(plan: Plan) -> str:
     return f"{numerics.processor}, {_many(plan.workers, 'worker')}, {numerics.label}, torch {numerics.torch}"
 
 
+def batch_sentence(study: Study, plan: Plan) -> str:
+    from sweeps.planning.plan import batch_rule
+
+    rule, tune = batch_rule(study, plan), study.hyperparameters.tune
+    if tune and "global_batch_tokens" in tune.over:
+        return "batches by the law that tuning finds"
+    context = study.model.context
+    batches = {rule.trained(planned.point.tokens, context) for planned in plan.sweep}
+    if len(batches) == 1:
+        return f"batches of {format_count(*batches)} tokens"
+    return (
+        f"batches of {_span(_range(sorted(batches)))} tokens: {format_count(rule.batch_tokens)} for "
+        f"{format_count(rule.at_tokens)} tokens, growing by D^{rule.exponent:g} as the large run's"
+    )
+
+
 def plan_rows(plan: Plan) -> list[PlanRow]:
     """The plan as a table: probe or tuning, each budget's line or each size, the hold-out."""
     rows = []
@@ -120,13 +136,14 @@ def _range(values: Sequence[float]) -> tuple[float, float]:
     return float(min(values)), float(max(values))
 
 
-def plan_page(plan: Plan) -> str:
+def plan_page(study: Study, plan: Plan) -> str:
     lines = [
         f"{len(plan.sweep)} runs · {len(plan.shapes)} sizes · {format_flops(plan.sweep_flops)}, and a hold-out of "
         f"{format_flops(plan.hold_out.point.flops)} x {plan.replicates} · about "
         f"{format_duration(plan.makespan_seconds())} on {_many(plan.workers, 'worker')}" + _priced(plan),
         f"({machine_sentence(plan)})",
         f"({corpus_sentence(plan)})",
+        f"({batch_sentence(study, plan)})",
         "",
         f"  {'':<16} {'runs':>4}  {'parameters':<17} {'tokens':<17} {'FLOPs':>9} {'minutes':>8}   why",
     ]

@@ -30,7 +30,7 @@ BATCH_EXPONENT = 0.383
 
 
 class PowerLinesBatch(HyperparameterLaw):
-    """batch = k·D^c tokens with c = 0.383. It is used from a batch that was measured (``carried``)."""
+    """batch = k·D^c tokens with c = 0.383. It is used from a batch that was measured (``scaling.batch_rule``)."""
 
     name: ClassVar[str] = "power-lines-batch"
     title: ClassVar[str] = "Power Lines"
@@ -41,10 +41,6 @@ class PowerLinesBatch(HyperparameterLaw):
     parameters: ClassVar[tuple[Parameter, ...]] = (Parameter("k"), Parameter("c", log=False))
     published: ClassVar[tuple[float, ...] | None] = None
     ranges: ClassVar[dict[str, tuple[float, float]]] = {"params": (1.11e8, 3.3e9)}
-
-    def carried(self, batch_tokens: float, tokens: float, to_tokens: float) -> float:
-        """The batch for ``to_tokens``, in tokens, from one that was best at ``tokens``."""
-        return float(batch_tokens * (to_tokens / tokens) ** BATCH_EXPONENT)
 
 
 class PowerLinesTimescale(HyperparameterLaw):

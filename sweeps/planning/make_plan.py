@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import statistics
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -9,14 +10,15 @@ from functools import partial
 import numpy as np
 
 from scaling.architectures import total_params
+from scaling.batch_rule import BatchRule
 from scaling.design.design import Design, DesignPoint
-from scaling.design.family import family_of, hold_out_point
+from scaling.design.family import FEWEST_STEPS, family_of, hold_out_point
 from scaling.design.trunks import trunks_of
 from scaling.run_spec import OptimizerSpec
 from scaling.shape import ModelShape
 from sweeps.planning.expectation import Expectation
 from sweeps.planning.makespan import Job
-from sweeps.planning.plan import Plan, PlannedCorpus, PlannedPoint, ProbePoint
+from sweeps.planning.plan import Plan, PlannedCorpus, PlannedPoint, ProbePoint, batch_rule
 from sweeps.study import Study
 from sweeps.tuning.space import space_of
 from trainer.data.shards import Corpus
@@ -47,10 +49,12 @@ def jobs_of(points: Sequence[DesignPoint], cooldown: float, seconds: Callable[[M
 
 
 def _planned(
-    study: Study, points: Sequence[DesignPoint], calibration: Calibration, numerics: Numerics
+    study: Study, rule: BatchRule, points: Sequence[DesignPoint], calibration: Calibration, numerics: Numerics
 ) -> tuple[PlannedPoint, ...]:
     seconds = partial(calibration.seconds, numerics=numerics)
-    memory = _memory_by_shape(study, [point.shape for point in points], numerics)
+    # Of one batch for all, that of the longest: an estimate takes most of a second.
+    largest_batch = rule.trained(max(point.tokens for point in points), study.model.context)
+    memory = _memory_by_shape(largest_batch // study.model.context, [point.shape for point in points], numerics)
     jobs = jobs_of(points, study.hyperparameters.cooldown, seconds)
     return tuple(
         PlannedPoint(point=point, memory_bytes=memory[point.shape], **job._asdict())
@@ -68,10 +72,10 @@ def with_more(plan: Plan, study: Study, design: Design, *, rounds: int = 0) -> P
     held, multiple = plan.hold_out, study.design.hold_out
     if held.point.flops < multiple * max(point.flops for point in points):
         point = hold_out_point(design.model_copy(update={"points": points}), multiple)
-        (held,) = _planned(study, [point], plan.calibration, plan.numerics)
+        (held,) = _planned(study, batch_rule(study, plan), [point], plan.calibration, plan.numerics)
     more = [
         new if new.carrier is None else new.model_copy(update={"carrier": new.carrier + len(plan.sweep)})
-        for new in _planned(study, design.points, plan.calibration, plan.numerics)
+        for new in _planned(study, batch_rule(study, plan), design.points, plan.calibration, plan.numerics)
     ]
     return plan.model_copy(update={"sweep": (*plan.sweep, *more), "hold_out": held, "rounds": plan.rounds + rounds})
 
@@ -93,7 +97,10 @@ def make_plan(
 
     seconds = partial(calibration.seconds, numerics=numerics)
     probe = tuple(_probe(study, design, seconds))
-    (held,) = _planned(study, [hold_out], calibration, numerics)
+    hyper = study.hyperparameters
+    middle = math.exp(statistics.fmean(math.log(point.tokens) for point in design.points))
+    rule = BatchRule(batch_tokens=hyper.global_batch_tokens, at_tokens=middle, exponent=hyper.batch_exponent)
+    (held,) = _planned(study, rule, [hold_out], calibration, numerics)
     return Plan(
         study=study.name,
         workers=workers,
@@ -116,20 +123,20 @@ def make_plan(
         ),
         probe=probe,
         tune=tuple(_tune(study, design, seconds)),
-        tune_trials=study.hyperparameters.tune.trials if study.hyperparameters.tune else 0,
+        tune_trials=hyper.tune.trials if hyper.tune else 0,
         design=design.kind,
-        sweep=_planned(study, design.points, calibration, numerics),
+        sweep=_planned(study, rule, design.points, calibration, numerics),
         hold_out=held,
         replicates=study.design.replicates,
+        batch_at_tokens=middle,
         parametrisation=study.hyperparameters.parametrisation.of(probe[0].shape if probe else None),
         usd_per_hour=usd_per_hour,
         expected=expected,
     )
 
 
-def _memory_by_shape(study: Study, shapes: Sequence[ModelShape], numerics: Numerics) -> dict[ModelShape, int]:
+def _memory_by_shape(sequences: int, shapes: Sequence[ModelShape], numerics: Numerics) -> dict[ModelShape, int]:
     """An estimate of each shape's memory in training: of a few of them worked out, between them interpolated."""
-    sequences = study.hyperparameters.global_batch_tokens // study.model.context
     ascending = sorted(set(shapes), key=total_params)
     at = np.unique(np.linspace(0, len(ascending) - 1, MEMORY_SHAPES).round().astype(int))
     known = [estimate_memory(ascending[i], sequences, numerics, OptimizerSpec(learning_rate=1e-3)).total for i in at]
@@ -143,15 +150,27 @@ def _probe(study: Study, design: Design, seconds: Callable[[ModelShape, int], fl
     to all. On iso-FLOP lines those are the second smallest and the second largest of the smallest budget."""
     if study.hyperparameters.learning_rate != "probe" or study.hyperparameters.tune:
         return []
-    standard = study.hyperparameters.parametrisation.name == "standard"
     line = _cheap_line(design)
+    if study.hyperparameters.parametrisation.name == "standard":
+        points = _in_proportion([line[1], line[-2]], design.global_batch_tokens)
+    else:
+        points = [line[len(line) // 2]]
     return [
         ProbePoint(
             shape=point.shape, tokens=point.tokens, learning_rate=rate, seconds=seconds(point.shape, point.tokens)
         )
-        for point in ((line[1], line[-2]) if standard else (line[len(line) // 2],))
+        for point in points
         for rate in PROBE_RATES
     ]
+
+
+def _in_proportion(points: Sequence[DesignPoint], batch_tokens: int) -> list[DesignPoint]:
+    """The same sizes for the same compute together, but on tokens in proportion to their size, as compute-optimal runs
+    are: the exponent of the rate is then that along the frontier, where length and batch grow with the size."""
+    family = family_of(points[0], batch_tokens)
+    ratio = sum(p.flops for p in points) / sum(p.params.total * family.flops_per_token(p.shape) for p in points)
+    fewest = FEWEST_STEPS * batch_tokens
+    return [family.run(p.shape, max(fewest, ratio * p.params.total)) for p in points]
 
 
 def _tune(study: Study, design: Design, seconds: Callable[[ModelShape, int], float]) -> list[ProbePoint]:

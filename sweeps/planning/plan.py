@@ -6,12 +6,15 @@ are left open when they are to be probed: they follow from the probe's results b
 
 from __future__ import annotations
 
+import math
+import statistics
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from pydantic import Field
 
 from scaling.architectures import total_params
+from scaling.batch_rule import BatchRule, whole_sequences
 from scaling.design.design import DesignKind, DesignPoint
 from scaling.laws.power_lines import WeightDecay
 from scaling.quantity import format_count
@@ -25,7 +28,7 @@ from sweeps.study import Study
 from trainer.loop.calibration import Calibration
 from trainer.loop.numerics import Numerics
 
-__all__ = ["Plan", "PlannedCorpus", "PlannedPoint", "ProbePoint", "cost_of", "run_spec"]
+__all__ = ["Plan", "PlannedCorpus", "PlannedPoint", "ProbePoint", "batch_rule", "cost_of", "middle_length", "run_spec"]
 
 
 class PlannedCorpus(Record):
@@ -94,6 +97,7 @@ class Plan(Record):
     hold_out: PlannedPoint
     replicates: int
     parametrisation: Parametrisation = Parametrisation()
+    batch_at_tokens: float = Field(default=1.0, description="length of a run that has exactly the study's batch")
     usd_per_hour: float | None = None
     expected: Expectation | None = None
     rounds: int = Field(default=1, description="laid out so far")
@@ -167,6 +171,21 @@ def cost_of(
     )
 
 
+def middle_length(tokens: float, branches: Collection[int] = ()) -> float:
+    """Of a run, or of the branches of its trunk: what they share is chosen for it."""
+    return math.exp(statistics.fmean(map(math.log, branches or [tokens])))
+
+
+def batch_rule(study: Study, plan: Plan) -> BatchRule:
+    """How the batch of the study's runs follows their length."""
+    settings = study.hyperparameters
+    return BatchRule(
+        batch_tokens=settings.global_batch_tokens,
+        at_tokens=plan.batch_at_tokens,
+        exponent=settings.batch_exponent,
+    )
+
+
 def run_spec(
     study: Study,
     plan: Plan,
@@ -180,14 +199,17 @@ def run_spec(
     """The specification of one run under the study's recipe.
 
     branches: token counts of the runs that share its trunk. What they share follows from all of them: the warm-up is
-    the shortest one's, the weight decay the longest one's. tuned: what replaces the recipe's values, by the names of
-    ``sweeps.tuning.space``; the run is then as long as whole steps of its batch allow.
+    the shortest one's, the weight decay the longest one's, the batch that of their middle length. tuned: what replaces
+    the recipe's values, by the names of ``sweeps.tuning.space``. The run is as long as whole steps of its batch allow.
     """
     settings = study.hyperparameters
     shortest, longest = min((tokens, *branches)), max((tokens, *branches))
     tuned = tuned or {}
-    batch = int(tuned.get("global_batch_tokens", settings.global_batch_tokens))
-    tokens = max(1, round(tokens / batch)) * batch
+    if "global_batch_tokens" in tuned:
+        batch = whole_sequences(tuned["global_batch_tokens"], shape.context)
+    else:
+        batch = batch_rule(study, plan).trained(middle_length(tokens, branches), shape.context)
+    tokens, longest = (max(1, round(each / batch)) * batch for each in (tokens, longest))
     # Rounded so that the key does not hang on the last bit of a fitted number.
     rate = float(f"{learning_rate:.6g}")
 

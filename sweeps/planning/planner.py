@@ -69,6 +69,8 @@ class Planner:
         frozen = self.ledger.plan_of(self.study.name)
         if frozen is not None:
             before, stored = frozen
+            # Studies planned before batches followed the length of a run had one batch for all.
+            before["hyperparameters"].setdefault("batch_exponent", 0.0)
             if before == settings:
                 return Plan.model_validate(stored)
             if any(run.started_at is not None for run in self.ledger.runs(self.study.name)):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from scaling.batch_rule import BatchRule
 from scaling.fit import Fit
 from scaling.fits.together import fit_table
 from scaling.hyperparameters import LearningRateLaw
@@ -62,8 +63,7 @@ def study_context() -> StudyContext:
         unique_tokens=5_000_000,
         bytes_per_token=2.9,
         learning_rate_law=law,
-        anchor_batch_tokens=512,
-        anchor_tokens=2_000_000,
+        batch=BatchRule(batch_tokens=512, at_tokens=2_000_000, exponent=0.383),
         weight_decay=WeightDecay(absolute=0.1),
         seed=0,
     )

@@ -5,8 +5,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from scaling.architectures import llama
+from scaling.batch_rule import BatchRule
 from scaling.hyperparameters import LearningRateLaw
-from scaling.recipe import Anchor, Recipe, recipe_from_literature, recipe_from_study
+from scaling.recipe import Recipe, recipe_from_literature, recipe_from_study
 from scaling.record import Interval
 from scaling.shape import ParameterCounts
 
@@ -22,10 +23,11 @@ def _counts(total: float) -> ParameterCounts:
     return llama.count_parameters(llama.shape_for(total, vocabulary=1024, context=128))
 
 
-def _recipe(kind: str, total: float, tokens: float, context: int) -> Recipe:
+def _recipe(kind: str, total: float, tokens: float, context: int, exponent: float = 0.383) -> Recipe:
     if kind == "literature":
         return recipe_from_literature(_counts(total), tokens, context)
-    return recipe_from_study(LAW, Anchor(batch_tokens=512, tokens=2_000_000), _counts(total), tokens, context)
+    batch = BatchRule(batch_tokens=512, at_tokens=2_000_000, exponent=exponent)
+    return recipe_from_study(LAW, batch, _counts(total), tokens, context)
 
 
 @given(
@@ -55,6 +57,14 @@ def test_a_studys_batch_grows_by_power_lines() -> None:
     assert at_anchor == 512
     assert doubled == pytest.approx(512 * 2 ** (0.383 * 20), rel=1 / 8)
     assert doubled // 128 % 2**7 == 0, "a number of sequences that many processes share evenly"
+
+
+def test_a_batch_that_was_one_for_all_runs_is_carried_by_power_lines_and_one_that_grew_by_its_own_exponent() -> None:
+    fixed, grown = (_recipe("study", 1e9, 2e6 * 2**20, 128, exponent) for exponent in (0.0, 0.5))
+    assert fixed.global_batch_tokens == _recipe("study", 1e9, 2e6 * 2**20, 128).global_batch_tokens
+    assert "as in the sweep" not in fixed.basis
+    assert grown.global_batch_tokens == pytest.approx(512 * 2**10, rel=1 / 8)
+    assert "grown by D^0.5, as in the sweep" in grown.basis
 
 
 def test_a_studys_rate_follows_its_own_law_and_says_how_far_it_was_carried() -> None:

@@ -78,10 +78,10 @@ def test_intervals_of_forty_small_studies_are_not_far_too_narrow() -> None:
 
 @pytest.mark.slow
 def test_ninety_per_cent_intervals_hold_the_truth_of_85_to_95_per_cent_of_studies() -> None:
-    """300 studies; one standard error of a coverage is 1.7%, and two of them are allowed beyond the bounds."""
-    coverage = np.mean([_hits(seed, 200) for seed in range(300)], axis=0)
+    """200 studies; one standard error of a coverage is 2.1%, and two of them are allowed beyond the bounds."""
+    coverage = np.mean([_hits(seed, 200) for seed in range(200)], axis=0)
     print(dict(zip(QUANTITIES, coverage.round(3).tolist(), strict=True)))
-    assert (coverage >= 0.85 - 0.034).all() and (coverage <= 0.95 + 0.034).all(), dict(
+    assert (coverage >= 0.85 - 0.042).all() and (coverage <= 0.95 + 0.042).all(), dict(
         zip(QUANTITIES, coverage, strict=True)
     )
 

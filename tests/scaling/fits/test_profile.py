@@ -132,9 +132,9 @@ def test_profiles_of_epochs_points_agree_with_their_bootstrap(epoch: pd.DataFram
 
 @pytest.mark.slow
 def test_nine_in_ten_profile_intervals_hold_the_truth() -> None:
-    """150 studies of 35 runs, truths at random: nominal 90%, within three standard errors of it."""
+    """80 studies of 35 runs, truths at random: nominal 90%, within three standard errors of it."""
     hits: dict[str, list[bool]] = {}
-    for seed in range(150):
+    for seed in range(80):
         study = Study(1000 + seed)
         for name, truth in study.true_values().items():
             found = study.found
@@ -143,11 +143,11 @@ def test_nine_in_ten_profile_intervals_hold_the_truth() -> None:
             above = one.low is None or one.low <= truth
             hits.setdefault(name, []).append(above and (one.high is None or truth <= one.high))
     shares = {name: float(np.mean(found)) for name, found in hits.items()}
-    assert all(abs(share - 0.9) < 0.075 for share in shares.values()), shares
+    assert all(abs(share - 0.9) < 0.1 for share in shares.values()), shares
 
 
 @pytest.mark.slow
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=6, deadline=None)
 @given(
     st.sampled_from(["chinchilla", "kaplan", "skaling", "over-trained"]),
     st.integers(0, 500),

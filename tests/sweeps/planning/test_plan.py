@@ -8,9 +8,12 @@ from typing import Any
 
 import pytest
 
+from scaling import architectures
 from scaling.architectures import total_params
+from scaling.errors import UserError
 from scaling.laws.power_lines import adamw_timescale
 from scaling.run_spec import Parametrisation
+from scaling.shape import ModelShape
 from sweeps.conduct import Conductor
 from sweeps.ledger.owner import Owner
 from sweeps.planning.plan import Plan, run_spec
@@ -69,6 +72,78 @@ def test_standard_probes_two_sizes_and_a_base_that_is_given_is_kept(
     given = {"name": "mup", "base_width": 64}
     plan = conductor(changed(tiny_study, parametrisation=given), tmp_path / "mup", silent).plan()
     assert plan.parametrisation == Parametrisation(name="mup", base_width=64)
+
+
+def test_a_rate_is_probed_where_length_follows_size_for_what_two_runs_of_one_budget_cost(
+    tiny_study: Study, tmp_path: Path, silent: Any
+) -> None:
+    study = changed(tiny_study, learning_rate="probe", global_batch_tokens=32)
+    plan = conductor(study, tmp_path, silent).plan()
+    small, large = ({(total_params(p.shape), p.tokens) for p in plan.probe if p.shape == s} for s in plan_shapes(plan))
+    ((small_params, small_tokens),), ((large_params, large_tokens),) = small, large
+    assert large_tokens / small_tokens == pytest.approx(large_params / small_params, rel=0.02)
+    spent = sum(flops_of(p.shape, p.tokens) for p in plan.probe) / len({p.learning_rate for p in plan.probe})
+    assert spent == pytest.approx(2 * plan.budgets[0], rel=0.03)
+
+
+def plan_shapes(plan: Plan) -> list[ModelShape]:
+    return sorted({point.shape for point in plan.probe}, key=total_params)
+
+
+def flops_of(shape: ModelShape, tokens: int) -> float:
+    return float(architectures.get(shape.architecture).training_flops_per_token(shape) * tokens)
+
+
+@pytest.mark.parametrize("exponent", [0.0, 0.383, 1.0])
+def test_the_batch_of_every_run_follows_its_length_by_one_rule_which_the_large_run_keeps(
+    tiny_study: Study, tmp_path: Path, silent: Any, exponent: float
+) -> None:
+    study = changed(tiny_study, batch_exponent=exponent)
+    made = conductor(study, tmp_path, silent)
+    plan = made.plan()
+    rates = made.learning_rates(plan)
+    runs = [run.spec for run in made.sweep_runs(plan, rates)]
+    for run, planned in zip(runs, plan.sweep, strict=True):
+        wanted = 128 * (planned.point.tokens / plan.batch_at_tokens) ** exponent
+        assert abs(run.global_batch_tokens - wanted) <= max(16, wanted / 8)
+        assert abs(run.tokens - planned.point.tokens) <= run.global_batch_tokens / 2
+    batches = {run.global_batch_tokens for run in runs}
+    assert (batches == {128}) if exponent == 0 else (min(batches) < 128 < max(batches))
+    rule = made.context(plan, rates).batch
+    if exponent:
+        assert {rule.trained(run.tokens, 32) for run in runs} == batches
+    else:
+        largest = max(plan.sweep, key=lambda planned: planned.point.flops).point
+        assert (rule.batch_tokens, rule.at_tokens) == (128, largest.tokens)
+
+
+def test_branches_of_a_trunk_share_the_batch_of_their_middle_length(
+    tiny_study: Study, tmp_path: Path, silent: Any
+) -> None:
+    study = changed(tiny_study, batch_exponent=0.5)
+    plan = conductor(study, tmp_path, silent).plan()
+    middle = round(plan.batch_at_tokens)
+    lengths = [middle // 4, middle, middle * 4]
+    specs = [run_spec(study, plan, plan.shapes[0], tokens, 0.01, 0, lengths) for tokens in lengths]
+    assert {spec.global_batch_tokens for spec in specs} == {128}
+    assert len({spec.trunk_key for spec in specs}) == 1
+    alone = [run_spec(study, plan, plan.shapes[0], tokens, 0.01, 0).global_batch_tokens for tokens in lengths]
+    assert alone == [64, 128, 256]
+
+
+def test_a_study_planned_while_all_runs_had_one_batch_goes_on_if_its_file_says_so(
+    tiny_study: Study, tmp_path: Path, silent: Any
+) -> None:
+    study = changed(tiny_study, batch_exponent=0)
+    made = conductor(study, tmp_path, silent)
+    made.ledger.add(study.name, made.sweep_runs(made.plan(), made.learning_rates(made.plan())))
+    settings, plan = made.ledger.plan_of(study.name)  # type: ignore[misc]
+    del settings["hyperparameters"]["batch_exponent"], plan["batch_at_tokens"]
+    made.ledger.freeze(study.name, settings, plan)
+    assert made.ledger.lease(study.name, "sweep", Owner.me()) is not None
+    assert len(conductor(study, tmp_path, silent).plan().sweep) == len(plan["sweep"])
+    with pytest.raises(UserError, match=r"hyperparameters\.batch_exponent: 0\.0 -> 0\.383"):
+        conductor(tiny_study, tmp_path, silent).plan()
 
 
 def test_a_timescale_is_each_runs_own_decay(tiny_study: Study, tmp_path: Path, silent: Any) -> None:
