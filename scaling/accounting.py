@@ -64,6 +64,10 @@ class Accounting:
             return float(model.training_flops_per_token(shape))
         return 6.0 * counted(model.count_parameters(shape), self._convention)
 
+    def params_of(self, shape: ModelShape) -> int:
+        """N of ``shape`` as the fit counts it."""
+        return counted(architectures.get(shape.architecture).count_parameters(shape), self._convention)
+
     def flops_per_token(self, params: float) -> float:
         """Training FLOPs a token at N = ``params`` under the fit's convention."""
         return self._along(self._ln_cost, params) if self._exact else 6.0 * params

@@ -6,15 +6,17 @@ from collections.abc import Sequence
 
 from scaling.accounting import Accounting
 from scaling.allocation import ESTIMATORS, Allocation, allocate
+from scaling.cluster import ClusterEstimate
 from scaling.fit import Fit
 from scaling.fits.irreducible import levels_off_too_early
+from scaling.limits import Limits
 from scaling.model_scale import LARGE_MODEL, SMALL_VOCABULARY
-from scaling.quantity import format_count
+from scaling.quantity import format_count, format_energy, format_mass
 from scaling.recommendation import Alternative
 from scaling.record import Interval
 from scaling.study_context import StudyContext
 
-__all__ = ["ILLUSTRATION_ORDERS", "cautions", "drift_disagrees"]
+__all__ = ["ILLUSTRATION_ORDERS", "cautions", "drift_disagrees", "over_limits"]
 
 ILLUSTRATION_ORDERS = 3.0
 """Beyond this many orders of magnitude the answer is an illustration, not advice."""
@@ -24,6 +26,8 @@ MOST_DISAGREEMENT = 1.5
 
 MUCH_LARGER_BATCH = 1.5
 """A factor between the run's batch and the fitted runs' from which the recipe is another."""
+_OVER = 0.02
+"""Over a limit by less than this is rounding: shapes and steps come in whole numbers."""
 _LOWER = 1e-3
 """Share of the loss by which another run's forecast must be lower to be named."""
 
@@ -47,6 +51,21 @@ def drift_disagrees(ours: Interval | None, alternatives: Sequence[Alternative]) 
         f"{ours.estimate:.3f} of this run: the runs do not settle the size to better than that. Choose within the flat "
         "region by what else matters, or measure both sides of it.",
     )
+
+
+def over_limits(limits: Limits, cluster: ClusterEstimate) -> tuple[str, ...]:
+    """Where a size chosen to be served takes more energy or carbon than the compute that the limits held."""
+    said = []
+    for most, found, written in (
+        (limits.max_kwh, cluster.energy_kwh, format_energy),
+        (limits.max_tco2e, cluster.tco2e, format_mass),
+    ):
+        if most is not None and found is not None and found.estimate > most * (1 + _OVER):
+            said.append(
+                f"This run takes {written(found.estimate)}, more than the {written(most)} that were set: the size was "
+                "picked for what it costs over its life. Take the compute optimum, or a smaller target."
+            )
+    return tuple(said)
 
 
 def cautions(

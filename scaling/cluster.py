@@ -21,6 +21,8 @@ class ClusterEstimate(Record):
     usd: Interval
     price_usd_per_gpu_hour: Interval
     source: str
+    site_kw: float | None = None
+    """What the site must be able to give: rated power of the servers times PUE."""
     region: str | None = None
     """Grid that ``tco2e`` is for."""
     energy_kwh: Interval | None = None

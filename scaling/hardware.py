@@ -9,7 +9,7 @@ from functools import cache
 from typing import Literal
 
 from scaling.cluster import ClusterEstimate
-from scaling.cost.energy import DEFAULT_REGION, carbon, energy
+from scaling.cost.energy import DEFAULT_REGION, carbon, energy, rated_site_watts
 from scaling.cost.energy import region as find_region
 from scaling.cost.mfu import achieved_mfu
 from scaling.cost.tables import as_interval, table
@@ -155,6 +155,7 @@ def cluster_estimate(
         usd=gpu_hours.times(hourly),
         price_usd_per_gpu_hour=hourly,
         source=f"{device.source}; MFU: {source}",
+        site_kw=gpus * rated_site_watts(device.server_watts) / 1e3,
         region=grid.name,
         energy_kwh=kwh,
         tco2e=carbon(kwh, grid),

@@ -1,4 +1,5 @@
-"""What a model may not exceed once it is trained, as a largest size; and what is known of its use."""
+"""What a model may not exceed once it is trained, as a largest size, and its training in power, energy and carbon; and
+what is known of its use."""
 
 from __future__ import annotations
 
@@ -36,6 +37,9 @@ class Limits(Record):
     max_usd_per_million: float | None = Field(default=None, gt=0, description="dollars a million tokens served")
     unique_tokens: float | None = Field(default=None, gt=0, description="distinct training tokens there are")
     serve_tokens: float | None = Field(default=None, gt=0, description="tokens that the model will process")
+    power_cap_kw: float | None = Field(default=None, gt=0, description="kilowatts that the site can give")
+    max_kwh: float | None = Field(default=None, gt=0, description="energy of the run at the site's meter")
+    max_tco2e: float | None = Field(default=None, gt=0, description="tonnes of CO2e of the run")
     serve_bits: float = Field(default=16, gt=0, le=64, description="of a served weight")
 
     @model_validator(mode="after")

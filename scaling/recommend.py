@@ -6,23 +6,24 @@ import math
 from collections.abc import Callable
 from datetime import date
 from functools import partial
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 
 from scaling import architectures
-from scaling.accounting import Accounting, counted
+from scaling.accounting import Accounting
 from scaling.allocation import Allocation, allocate, flat_region
 from scaling.allocation.surface import LossSurface
 from scaling.allocation.sweep_worth import FEWEST_DRAWS, CandidateWorth, SweepWorth, candidate_worth, sweep_worth
-from scaling.cautions import ILLUSTRATION_ORDERS, cautions, drift_disagrees
+from scaling.cautions import ILLUSTRATION_ORDERS, cautions, drift_disagrees, over_limits
 from scaling.cluster import ClusterEstimate
-from scaling.cost.run import MOST_DEVICES, cost_of_run, devices_within
+from scaling.cluster_wanted import DEFAULT_ACCELERATOR, ClusterWanted
+from scaling.cost.energy import DEFAULT_REGION
+from scaling.cost.run import cost_of_run
 from scaling.errors import UserError
 from scaling.fit import Fit
 from scaling.hardware import accelerator as find_accelerator
-from scaling.hardware import cluster_estimate
-from scaling.limits import Limits
+from scaling.limits import Cap, Limits
 from scaling.loss_band import loss_band
 from scaling.model_scale import LARGE_MODEL, llama_at_scale
 from scaling.post_training import post_training_stages
@@ -35,18 +36,38 @@ from scaling.record import Interval
 from scaling.risk import risk_of_being_worse
 from scaling.run_spec import OptimizerSpec, RunSpec, ScheduleSpec
 from scaling.rungs import Rung, rung_budgets
-from scaling.shape import ModelShape
+from scaling.shape import ModelShape, ParameterCounts
+from scaling.shape_by_dollars import ShapesByDollars, shapes_by_dollars
 from scaling.size_choice import Pick, SizeChoice, choose_size
 from scaling.study_context import StudyContext
-from scaling.target_flops import DEFAULT_ACCELERATOR, target_of
+from scaling.target import Target
+from scaling.target_flops import target_of
 
 __all__ = ["recommend"]
 
-LONGEST_DAYS = 30
 WIDE = 2.0
 """A factor to both sides of N* beyond which further runs are named that would narrow it."""
 MOST_OF_A_RUN = 0.05
 """Of the large run's compute that one such run may take."""
+
+
+class _Placed(NamedTuple):
+    """Where the target's compute goes: size and tokens under the limits, and the shape of that size."""
+
+    accounting: Accounting
+    allocation: Allocation
+    cap: Cap | None
+    choice: SizeChoice
+    shape: ModelShape
+
+    @property
+    def counts(self) -> ParameterCounts:
+        return architectures.get(self.shape.architecture).count_parameters(self.shape)
+
+    @property
+    def tokens(self) -> float:
+        """That the choice's FLOPs buy for this very shape."""
+        return self.choice.flops / self.accounting.flops_per_token_of(self.shape)
 
 
 def recommend(
@@ -57,61 +78,151 @@ def recommend(
     days: float | None = None,
     by: date | None = None,
     usd: float | None = None,
+    kwh: float | None = None,
+    tco2e: float | None = None,
     loss: float | None = None,
     accelerator: str | None = None,
     mfu: float | None = None,
     price: float | None = None,
+    region: str | None = None,
     limits: Limits | None = None,
     pick: Pick = "optimum",
     stage: Literal["rung", "final"] = "final",
     study: str | None = None,
     context: StudyContext | None = None,
 ) -> Recommendation:
-    """The run to launch for a target: ``flops``; ``gpus`` for ``days`` or until a date (``by``); ``usd``; or a ``loss``
-    to reach; accelerators are H100 by default.
+    """The run to launch for a target: ``flops``; ``gpus`` (or what ``limits.power_cap_kw`` feeds) for ``days`` or until
+    a date (``by``); ``usd``; ``kwh`` or ``tco2e`` (tonnes) in a ``region``; or a ``loss`` to reach; accelerators are
+    H100 by default, the grid that of the US.
 
-    ``limits`` bound the size or the text, or say how much the model will serve (``pick`` "serving" then takes the size
-    that is cheapest over its life). ``stage`` "rung" is a run on the way to another: it has none of its own.
+    ``limits`` bound size, text, power, energy or carbon, or say how much the model will serve (``pick`` "serving" then
+    takes the size that is cheapest over its life). ``pick`` "dollars" takes the shape that reaches the loss for the
+    fewest dollars even where that is not settled. ``stage`` "rung" is a run on the way to another: it has none of its
+    own.
 
     Without ``context`` (bring your own runs) the shape is a Llama's with a vocabulary of its scale, the learning rate a
     published law's where it holds, and there is no run specification. Raises :class:`UserError` where the target is
     missing, double or impossible, or the fit supports no allocation.
     """
-    target = target_of(
-        fit, flops=flops, gpus=gpus, days=days, by=by, usd=usd, loss=loss, accelerator=accelerator, mfu=mfu,
-        price=price,
-    )  # fmt: skip
     limits = limits or Limits()
-    around = allocate(fit, target.flops).params.estimate
+    wanted = ClusterWanted(
+        accelerator=accelerator or DEFAULT_ACCELERATOR, gpus=gpus, mfu=mfu, price=price,
+        region=region or DEFAULT_REGION, power_cap_kw=limits.power_cap_kw,
+    )  # fmt: skip
+    target = target_of(
+        fit, wanted, limits, flops=flops, days=days, by=by, usd=usd, loss=loss, kwh=kwh, tco2e=tco2e,
+        shape_at=lambda flops: _shape_at(fit, flops, context),
+    )  # fmt: skip
+    if days is not None or by is not None:
+        wanted = wanted.by_power()
+    surface = LossSurface.of(fit) if LossSurface.refusal(fit) is None else None
+    placed = _place(fit, target.flops, limits, wanted, pick, context)
+    recipe, cluster = _configure(placed, wanted, context)
+    flat = flat_region(fit, target.flops, flops_per_token=placed.accounting.flops_per_token)
+    by_dollars = None
+    if surface is not None and stage == "final":
+        by_dollars = _by_dollars(surface, placed, flat, wanted, cluster, take=pick == "dollars")
+        if by_dollars.taken:
+            placed = _as_cheapest(placed, by_dollars)
+            recipe, cluster = _configure(placed, wanted, context)
+    return _answer(
+        fit, surface, placed, recipe, cluster, context,
+        study=study, stage=stage, target=target, limits=limits, flat_region=flat, by_dollars=by_dollars,
+    )  # fmt: skip
+
+
+def _place(
+    fit: Fit, flops: float, limits: Limits, wanted: ClusterWanted, pick: Pick, context: StudyContext | None
+) -> _Placed:
+    """Size, tokens and shape for ``flops``, before anybody asks what they cost."""
+    around = allocate(fit, flops).params.estimate
     accounting = Accounting(fit, _family(around, context), around)
-    allocation = allocate(fit, target.flops, flops_per_token=accounting.flops_per_token)
-    device = find_accelerator(accelerator or DEFAULT_ACCELERATOR)
-    cap = limits.cap(device, device.usd_per_hour.estimate if price is None else price)
+    allocation = allocate(fit, flops, flops_per_token=accounting.flops_per_token)
+    device = find_accelerator(wanted.accelerator)
+    cap = limits.cap(device, device.usd_per_hour.estimate if wanted.price is None else wanted.price)
     choice = choose_size(fit, allocation, limits, cap, accounting, pick)
     shape = _shape(accounting.total(choice.params.estimate), around, context)
-    counts = architectures.get(shape.architecture).count_parameters(shape)
-    tokens = choice.flops / accounting.flops_per_token_of(shape)
+    return _Placed(accounting, allocation, cap, choice, shape)
+
+
+def _configure(placed: _Placed, wanted: ClusterWanted, context: StudyContext | None) -> tuple[Recipe, ClusterEstimate]:
+    """Learning rate and batch, and what the run takes."""
+    shape, counts, tokens = placed.shape, placed.counts, placed.tokens
     if context is not None:
         recipe = recipe_from_study(context.learning_rate_law, context.batch, counts, tokens, shape.context)
     else:
         recipe = recipe_from_literature(counts, tokens, shape.context)
+    flops = placed.choice.flops
+    cluster = wanted.estimate(flops, shape.width)
+    account = cost_of_run(shape, recipe.tokens, recipe.global_batch_tokens, flops, cluster, region=wanted.region)
+    return recipe, account.cluster
+
+
+def _by_dollars(
+    surface: LossSurface,
+    placed: _Placed,
+    flat: tuple[float, float] | None,
+    wanted: ClusterWanted,
+    cluster: ClusterEstimate,
+    *,
+    take: bool,
+) -> ShapesByDollars:
+    """Among the sizes of the flat region where the size is the compute optimum, else at the size that was chosen."""
+    accounting, choice = placed.accounting, placed.choice
+    free = flat is not None and choice.params == placed.allocation.params
+    return shapes_by_dollars(
+        surface,
+        placed.shape,
+        placed.tokens,
+        accounting,
+        wanted,
+        cluster,
+        sizes=(accounting.total(flat[0]), accounting.total(flat[1])) if free and flat else None,
+        most=math.inf if placed.cap is None else max(placed.cap.params, placed.counts.total),
+        fresh_share=choice.fresh_share,
+        take=take,
+    )
+
+
+def _as_cheapest(placed: _Placed, by_dollars: ShapesByDollars) -> _Placed:
+    found = by_dollars.cheapest
+    params, tokens = (Interval(estimate=value, low=value, high=value) for value in (found.params, found.tokens))
+    reason = "The shape is the one that reaches the compute optimum's loss for the fewest dollars."
+    choice = placed.choice._replace(
+        params=params, tokens=tokens, flops=found.flops, reasons=(*placed.choice.reasons, reason)
+    )
+    return placed._replace(choice=choice, shape=found.shape)
+
+
+def _answer(
+    fit: Fit,
+    surface: LossSurface | None,
+    placed: _Placed,
+    recipe: Recipe,
+    cluster: ClusterEstimate,
+    context: StudyContext | None,
+    *,
+    study: str | None,
+    stage: Literal["rung", "final"],
+    target: Target,
+    limits: Limits,
+    flat_region: tuple[float, float] | None,
+    by_dollars: ShapesByDollars | None,
+) -> Recommendation:
+    """All that follows from the run: its forecast, what stands beside it, what comes before and after."""
+    accounting, allocation, choice, shape = placed.accounting, placed.allocation, placed.choice, placed.shape
     forecast = None
     if fit.parametric.status == "ok":
         worth = recipe.tokens * choice.fresh_share
-        forecast = predict(fit, params=counted(counts, fit.params_convention), tokens=worth, flops=choice.flops)
+        forecast = predict(fit, params=accounting.params_of(shape), tokens=worth, flops=choice.flops)
     expected = allocation.loss if forecast is None else forecast.loss
+    bits = None if expected is None or context is None else expected.times(1 / context.bytes_per_token / math.log(2))
     run = None if context is None else _run(context, shape, recipe)
     # Other trainers know one rate for all weights: that of the matrices, which are nearly all of them.
     share = context.parametrisation.matrix_rate(shape.width) if context else 1.0
-    cluster = _cluster(choice.flops, gpus, accelerator, mfu, price)
-    cluster = cost_of_run(shape, recipe.tokens, recipe.global_batch_tokens, choice.flops, cluster).cluster
-    largest = fit.fitted_range.flops[1]
-    orders = max(0.0, math.log10(choice.flops / largest))
-    bits = None if expected is None or context is None else expected.times(1 / context.bytes_per_token / math.log(2))
-    surface = LossSurface.of(fit) if LossSurface.refusal(fit) is None else None
+    orders = max(0.0, math.log10(choice.flops / fit.fitted_range.flops[1]))
     alternatives = _alternatives(fit, choice, surface)
     optimal = choice.params == allocation.params
-    worth_of_sweep = None if surface is None else _sweep(fit, surface, target.flops)
     return Recommendation(
         study=study,
         fit_key=fit.key,
@@ -124,7 +235,7 @@ def recommend(
         tokens_per_param=_ratio(choice.tokens, choice.params),
         loss=expected,
         bits_per_byte=bits,
-        flat_region=flat_region(fit, target.flops, flops_per_token=accounting.flops_per_token),
+        flat_region=flat_region,
         estimator=allocation.estimator,
         shape=shape,
         learning_rate=recipe.learning_rate,
@@ -139,7 +250,7 @@ def recommend(
         band=None if forecast is None or context is None else loss_band(fit, forecast, context.on_the_way),
         cluster=cluster,
         post_training=post_training_stages(
-            counts.total,
+            placed.counts.total,
             recipe.learning_rate.estimate * share,
             cluster,
             find_accelerator(cluster.accelerator).bf16_flops,
@@ -148,16 +259,18 @@ def recommend(
         warnings=(
             *cautions(fit, allocation, orders, context, accounting, recipe.global_batch_tokens),
             *(drift_disagrees(expected, alternatives) if optimal else ()),
+            *over_limits(limits, cluster),
         ),
         target=target,
         limits=limits,
         reasons=choice.reasons,
         serving=choice.serving,
+        by_dollars=by_dollars,
         limited=choice.limited,
         rungs=() if stage == "rung" else _rungs(fit, choice.flops, accounting),
-        sweep=worth_of_sweep,
+        sweep=None if surface is None else _sweep(fit, surface, target.flops),
         measure_next=() if surface is None else _measure_next(fit, allocation),
-        decisions=_decisions(shape, counts.nonembedding, context),
+        decisions=_decisions(shape, placed.counts.nonembedding, context),
     )
 
 
@@ -248,6 +361,12 @@ def _shape(total: float, around: float, context: StudyContext | None) -> ModelSh
         raise UserError(f"the target is too small for this family: {error}") from None
 
 
+def _shape_at(fit: Fit, flops: float, context: StudyContext | None) -> ModelShape:
+    """About the shape that ``flops`` would train, for what its width and size cost: N is taken for all parameters."""
+    around = allocate(fit, flops).params.estimate
+    return _shape(around, around, context)
+
+
 def _run(context: StudyContext, shape: ModelShape, recipe: Recipe) -> RunSpec:
     batch, rate = recipe.global_batch_tokens, float(f"{recipe.learning_rate.estimate:.6g}")
     return RunSpec(
@@ -266,19 +385,6 @@ def _run(context: StudyContext, shape: ModelShape, recipe: Recipe) -> RunSpec:
 
 def _matrices(rate: float) -> str:
     return f"; the learning rate is the base's: the layers' matrices of this run learn at {rate:.2g}"
-
-
-def _cluster(
-    flops: float, gpus: int | None, accelerator: str | None, mfu: float | None, price: float | None
-) -> ClusterEstimate:
-    """On the given accelerators; without a number, as many (a power of two) as finish within ``LONGEST_DAYS``."""
-    name = accelerator or DEFAULT_ACCELERATOR
-    if gpus is None:
-        gpus = devices_within(LONGEST_DAYS, flops, name, mfu)
-        made = cluster_estimate(flops, gpus, name, mfu, price)
-        chosen = f"number of GPUs: a power of two that finishes within {LONGEST_DAYS} days, {MOST_DEVICES:,} at most"
-        return made.model_copy(update={"source": f"{made.source}; {chosen}"})
-    return cluster_estimate(flops, gpus, name, mfu, price)
 
 
 def _alternatives(fit: Fit, choice: SizeChoice, surface: LossSurface | None) -> tuple[Alternative, ...]:

@@ -16,6 +16,7 @@ from scaling.risk import Risk
 from scaling.run_spec import RunSpec
 from scaling.rungs import Rung
 from scaling.shape import ModelShape
+from scaling.shape_by_dollars import ShapesByDollars
 from scaling.target import Target
 
 __all__ = ["Alternative", "PostTrainingStage", "Recommendation"]
@@ -94,6 +95,9 @@ class Recommendation(Record):
     """Why the size is not the compute optimum; empty where it is."""
     serving: InferenceOptimum | None = None
     """The model that is cheapest over training and serving; None unless ``limits.serve_tokens`` was given."""
+    by_dollars: ShapesByDollars | None = None
+    """The shape of least dollars for the loss beside that of least compute; None where the law can't be used away from
+    its runs."""
     limited: LimitedOptimum | None = None
     """What scarce text makes of the target; None where it does not bind."""
     rungs: tuple[Rung, ...] = ()

@@ -6,6 +6,7 @@ import re
 import textwrap
 
 from scaling.architectures import total_params
+from scaling.cost.mfu import narrowest_measured
 from scaling.cost.parallel_plan import layout_line
 from scaling.quantity import (
     format_count,
@@ -14,11 +15,13 @@ from scaling.quantity import (
     format_flops,
     format_interval,
     format_mass,
+    format_percent,
     format_usd,
 )
 from scaling.recommendation import Recommendation
 from scaling.record import Interval
 from scaling.risk import Risk
+from scaling.shape_by_dollars import PricedShape
 
 __all__ = ["page"]
 
@@ -33,6 +36,7 @@ def page(made: Recommendation) -> str:
         _heading(made),
         _answer(made),
         _configuration(made),
+        _shape_by_dollars(made),
         _cost(made),
         _takes(made),
         _literature(made),
@@ -58,6 +62,8 @@ def _heading(made: Recommendation) -> str:
             ("?" if bound is None else format_flops(bound)) for bound in (target.interval.low, target.interval.high)
         )
         line += f"\n  (between {low} and {high})"
+    for held in () if target is None else target.held:
+        line += "\n" + textwrap.fill(held, WIDTH, initial_indent="  ", subsequent_indent="  ")
     if made.illustration:
         orders = f"{made.extrapolation_orders:.1f} orders of magnitude beyond the fitted runs"
         return f"ILLUSTRATION, NOT ADVICE: {orders}\n{line}"
@@ -111,6 +117,43 @@ def _configuration(made: Recommendation) -> str:
     return textwrap.indent("\n".join(textwrap.fill(line, WIDTH - 2, subsequent_indent="    ") for line in lines), "  ")
 
 
+def _shape_by_dollars(made: Recommendation) -> str:
+    """The shape of least dollars and that of least compute, and what their difference is worth."""
+    found = made.by_dollars
+    if found is None:
+        return ""
+    ours, other = found.compute_optimal, found.cheapest
+    if found.why_same is not None:
+        said = f"by dollars it is the same shape: {found.why_same}"
+        return textwrap.fill(said, WIDTH, initial_indent="  ", subsequent_indent="    ")
+    saved = format_percent(found.saved_share)
+    if found.saved_share.low is None:
+        below = other.shape.width < narrowest_measured() or ours.shape.width < narrowest_measured()
+        saved += (
+            f" (under {narrowest_measured():,} wide the MFU is an assumption)" if below else " (measured on A100 alone)"
+        )
+    ratio = " against ".join(f"{one.shape.width / one.shape.layers:.3g}" for one in (other, ours))
+    lines = [
+        f"by dollars: {_shape_line(other)} on {format_count(other.tokens)} tokens reach the compute-optimal "
+        f"{_shape_line(ours)}'s loss for {saved} less, {format_usd(other.usd)} for {format_usd(ours.usd)}: "
+        f"{other.flops / ours.flops - 1:+.1%} FLOPs, {other.mfu:.1%} of the peak for {ours.mfu:.1%}",
+        f"width over depth {ratio}: what that does to the loss is known to {found.loss_open:.1%} (2001.08361, figure "
+        f"5: within 3% over a factor of 21), and {found.flops_open:.0%} of the compute makes up for so much",
+        (
+            "settled: the cheapest is what is recommended"
+            if found.taken and found.settled
+            else "not settled, and taken as asked (--pick dollars)"
+            if found.taken
+            else "not settled, so the compute-optimal one stands; --pick dollars takes the other"
+        ),
+    ]
+    return textwrap.indent("\n".join(textwrap.fill(line, WIDTH - 2, subsequent_indent="    ") for line in lines), "  ")
+
+
+def _shape_line(one: PricedShape) -> str:
+    return f"{one.shape.layers} layers x {one.shape.width} ({format_count(total_params(one.shape))})"
+
+
 def _cost(made: Recommendation) -> str:
     cluster = made.cluster
     if cluster is None:
@@ -137,9 +180,10 @@ def _takes(made: Recommendation) -> str:
             f"{format_duration(cluster.days.estimate / cluster.goodput.estimate * 86_400)} by the clock"
         )
     if cluster.energy_kwh is not None and cluster.tco2e is not None:
+        power = "" if cluster.site_kw is None else f" · {format_count(cluster.site_kw)} kW of the site's power"
         lines.append(
             f"{format_energy(cluster.energy_kwh.estimate)} · {format_mass(cluster.tco2e.estimate)} of CO2e by the grid "
-            f"of {cluster.region}"
+            f"of {cluster.region}{power}"
         )
     if cluster.plan is not None:
         plan = cluster.plan

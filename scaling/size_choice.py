@@ -17,7 +17,8 @@ from scaling.record import Interval
 
 __all__ = ["Pick", "SizeChoice", "choose_size"]
 
-Pick = Literal["optimum", "serving"]
+Pick = Literal["optimum", "serving", "dollars"]
+"""The compute optimum; the size that is cheapest over its life; the shape that is cheapest to train."""
 
 
 class SizeChoice(NamedTuple):

@@ -13,3 +13,5 @@ class Target(Record):
     flops: float
     asked: str
     interval: Interval | None = None
+    held: tuple[str, ...] = ()
+    """Limits on power, energy or carbon that hold it below what was asked for, a sentence each."""

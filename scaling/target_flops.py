@@ -1,72 +1,161 @@
-"""What a large run may cost, in whatever unit it is asked for, as training FLOPs."""
+"""What a large run may cost, in whatever unit it is asked for, as training FLOPs.
+
+Money, days, energy and carbon are those of the cluster's own account (``ClusterWanted.estimate``): FLOPs are found at
+which it comes to what was given. The MFU depends on the model's width and failures on its size, which follow from the
+FLOPs in turn; ``shape_at`` says how.
+"""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
 from datetime import date
+from typing import Literal
 
+from scaling import architectures
 from scaling.allocation import allocate
+from scaling.cluster_wanted import ClusterWanted
+from scaling.cost.energy import carbon
+from scaling.cost.energy import region as find_region
+from scaling.cost.failures import failure_account
+from scaling.cost.run import energy_of_run
 from scaling.errors import UserError
 from scaling.fit import Fit
 from scaling.hardware import accelerator as find_accelerator
-from scaling.hardware import cluster_estimate, cluster_flops
-from scaling.quantity import format_flops, format_usd
+from scaling.limits import Limits
+from scaling.quantity import format_energy, format_flops, format_mass, format_usd
 from scaling.record import Interval
+from scaling.shape import ModelShape
 from scaling.target import Target
 
-__all__ = ["DEFAULT_ACCELERATOR", "target_of"]
+__all__ = ["bought", "target_of"]
 
-DEFAULT_ACCELERATOR = "H100"
 REACH = 1e8
 """Times the largest fitted compute: no loss is looked for beyond."""
-DOLLARS_GPUS = 1024
-"""Dollars buy the same GPU-hours on few GPUs or on many; the achieved share of the peak is that of so many."""
+_CLOSE, _TRIES = 1e-5, 20
+
+ShapeAt = Callable[[float], ModelShape]
+"""The model that so many FLOPs would train."""
+Unit = Literal["days", "usd", "kwh", "tco2e"]
 
 
 def target_of(
-    fit: Fit,
+    fit: Fit | None,
+    wanted: ClusterWanted,
+    limits: Limits,
     *,
     flops: float | None = None,
-    gpus: int | None = None,
     days: float | None = None,
     by: date | None = None,
     start: date | None = None,
     usd: float | None = None,
     loss: float | None = None,
-    accelerator: str | None = None,
-    mfu: float | None = None,
-    price: float | None = None,
+    kwh: float | None = None,
+    tco2e: float | None = None,
+    shape_at: ShapeAt | None = None,
 ) -> Target:
-    """The target from exactly one of: ``flops``; ``days`` (with ``gpus``); ``by``, a date until which ``gpus`` train
-    from ``start`` on (today); ``usd`` for accelerators; or a ``loss`` (nats a token) to reach with the least compute.
+    """The target from exactly one of: ``flops``; ``days`` of ``wanted.gpus`` or of what its power feeds; ``by``, a date
+    until which they train from ``start`` on (today); ``usd`` for accelerators; ``kwh`` at the site's meter; ``tco2e``,
+    tonnes of CO2e by the grid of ``wanted.region``; or a ``loss`` (nats a token) to reach with the least compute by
+    ``fit``.
 
-    Raises :class:`UserError` where none or several are given, or one can't be.
+    ``limits`` on energy and carbon hold it down. Without ``shape_at`` the model counts as a wide one, from which failures
+    take nothing. Raises :class:`UserError` where none or several are given, or one can't be.
     """
-    given = {"flops": flops, "days": days, "by": by, "usd": usd, "loss": loss}
+    given = {"flops": flops, "days": days, "by": by, "usd": usd, "kwh": kwh, "tco2e": tco2e, "loss": loss}
     named = [name for name, value in given.items() if value is not None]
     if len(named) != 1:
         raise UserError(
-            "the target is flops, gpus and days together, gpus and a date (by), usd, or a loss to reach: give exactly "
-            f"one of them ({', '.join(named) or 'none'} given)"
+            "the target is flops, gpus and days together, gpus and a date (by), usd, kwh, tco2e, or a loss to reach: "
+            f"give exactly one of them ({', '.join(named) or 'none'} given)"
         )
-    name = accelerator or DEFAULT_ACCELERATOR
+    held = [] if wanted.held is None else [wanted.held]
     if by is not None:
         days = _days_until(by, start or date.today())
     if days is not None:
-        if gpus is None:
-            raise UserError(f"{named[0]} needs gpus beside it: how many accelerators train, as in --gpus 1024")
-        until = f" (until {by})" if by else ""
-        asked = f"{gpus:,} x {find_accelerator(name).name} for {days:g} days{until}"
-        return Target(flops=cluster_flops(gpus, days, name, mfu), asked=asked)
-    if usd is not None:
-        return _for_dollars(usd, gpus or DOLLARS_GPUS, name, mfu, price)
-    if loss is not None:
-        return _for_loss(fit, loss)
-    assert flops is not None
-    if not (math.isfinite(flops) and flops >= 1e6):
-        raise UserError(f"flops is {flops:g}: the target must be a finite number of FLOPs, for example 1e21")
-    return Target(flops=flops, asked=format_flops(flops))
+        made = _for_days(days, by, wanted, shape_at)
+    elif usd is not None:
+        made = _for_dollars(usd, wanted, shape_at)
+    elif kwh is not None:
+        made = _for_energy("kwh", kwh, wanted, shape_at)
+    elif tco2e is not None:
+        made = _for_energy("tco2e", tco2e, wanted, shape_at)
+    elif loss is not None:
+        assert fit is not None, "a loss is found on a fit"
+        made = _for_loss(fit, loss)
+    else:
+        assert flops is not None
+        if not (math.isfinite(flops) and flops >= 1e6):
+            raise UserError(f"flops is {flops:g}: the target must be a finite number of FLOPs, for example 1e21")
+        made = Target(flops=flops, asked=format_flops(flops))
+    for unit, most in (("kwh", limits.max_kwh), ("tco2e", limits.max_tco2e)):
+        if most is None:
+            continue
+        within = _for_energy(unit, most, wanted, shape_at)  # type: ignore[arg-type]
+        if within.flops < made.flops:
+            held.append(f"The compute is held from {format_flops(made.flops)} to what {within.asked} train.")
+            made = Target(flops=within.flops, asked=made.asked, interval=within.interval)
+    return made.model_copy(update={"held": tuple(held)})
+
+
+def bought(unit: Unit, amount: float, wanted: ClusterWanted, shape_at: ShapeAt | None = None) -> Interval:
+    """FLOPs that ``amount`` days, dollars, kWh or tonnes of CO2e train, between the ends of what each FLOP may cost.
+
+    A FLOP of a larger model costs a little less or more than one of a smaller: the search repeats until the account of
+    the FLOPs comes to the amount. Raises :class:`UserError` where the last of them costs nothing.
+    """
+    flops = before = 1e21
+    for _ in range(_TRIES):
+        cost = _cost(unit, flops, wanted, shape_at)
+        if not cost.estimate > 0:
+            raise UserError(_FREE[unit])
+        found = flops * amount / cost.estimate
+        if abs(math.log(found / flops)) < _CLOSE:
+            break
+        flops, before = found, flops
+    else:
+        found = min(found, before)  # at a border of widths or of clusters it would go to and fro for ever
+    low, high = cost.low or cost.estimate, cost.high or cost.estimate
+    return Interval(estimate=found, low=found * cost.estimate / high, high=found * cost.estimate / low)
+
+
+_FREE: dict[Unit, str] = {
+    "days": "days buy nothing here",
+    "usd": "price is 0: dollars buy no end of free hours; give flops, or gpus and days",
+    "kwh": "kwh buy no end of compute here: give flops",
+    "tco2e": "the region's grid emits nothing, so that carbon buys no end of compute: give kwh, or flops",
+}
+
+
+def _cost(unit: Unit, flops: float, wanted: ClusterWanted, shape_at: ShapeAt | None) -> Interval:
+    shape = None if shape_at is None else shape_at(flops)
+    cluster = wanted.estimate(flops, None if shape is None else shape.width)
+    if unit == "days":
+        return cluster.days
+    if unit == "usd":
+        return cluster.usd
+    assert cluster.energy_kwh is not None
+    kwh = cluster.energy_kwh
+    if shape is not None:
+        kwh = energy_of_run(cluster, failure_account(architectures.total_params(shape), cluster.gpus))
+    return kwh if unit == "kwh" else carbon(kwh, find_region(wanted.region))
+
+
+def _for_days(days: float, by: date | None, wanted: ClusterWanted, shape_at: ShapeAt | None) -> Target:
+    asked = wanted.by_power()
+    if asked.gpus is None:
+        raise UserError(
+            f"{'by' if by else 'days'} needs gpus beside it: how many accelerators train, as in --gpus 1024, or the "
+            "power that they may take"
+        )
+    if asked.gpus < 1 or not (math.isfinite(days) and days > 0):
+        raise UserError(f"gpus is {asked.gpus} and days is {days:g}: both must be more than 0")
+    until = f" (until {by})" if by else ""
+    fed = "" if wanted.gpus is not None else f", as {wanted.power_cap_kw:g} kW feed,"
+    return Target(
+        flops=bought("days", days, asked, shape_at).estimate,
+        asked=f"{asked.gpus:,} x {find_accelerator(wanted.accelerator).name}{fed} for {days:g} days{until}",
+    )
 
 
 def _days_until(by: date, start: date) -> float:
@@ -76,17 +165,29 @@ def _days_until(by: date, start: date) -> float:
     return float(days)
 
 
-def _for_dollars(usd: float, gpus: int, name: str, mfu: float | None, price: float | None) -> Target:
+def _for_dollars(usd: float, wanted: ClusterWanted, shape_at: ShapeAt | None) -> Target:
     if not (math.isfinite(usd) and usd > 0):
         raise UserError(f"usd is {usd:g}: give dollars above 0, for example 1e6")
-    one_flop = cluster_estimate(1.0, gpus, name, mfu, price)
-    hourly = one_flop.price_usd_per_gpu_hour.estimate
-    if not hourly > 0:
-        raise UserError(f"price is {hourly:g}: dollars buy no end of free hours; give flops, or gpus and days")
-    dear, cheap = one_flop.usd.high or one_flop.usd.estimate, one_flop.usd.low or one_flop.usd.estimate
-    bought = Interval(estimate=usd / one_flop.usd.estimate, low=usd / dear, high=usd / cheap)
-    asked = f"{format_usd(usd)} of {one_flop.accelerator} hours at ${hourly:g}"
-    return Target(flops=bought.estimate, interval=bought, asked=asked)
+    flops = bought("usd", usd, wanted, shape_at)
+    device = find_accelerator(wanted.accelerator)
+    hourly = device.usd_per_hour.estimate if wanted.price is None else wanted.price
+    return Target(
+        flops=flops.estimate, interval=flops, asked=f"{format_usd(usd)} of {device.name} hours at ${hourly:g}"
+    )
+
+
+def _for_energy(
+    unit: Literal["kwh", "tco2e"], amount: float, wanted: ClusterWanted, shape_at: ShapeAt | None
+) -> Target:
+    if not (math.isfinite(amount) and amount > 0):
+        what = "kilowatt-hours" if unit == "kwh" else "tonnes of CO2e"
+        raise UserError(f"{unit} is {amount:g}: give {what} above 0, for example 1e5")
+    flops = bought(unit, amount, wanted, shape_at)
+    if unit == "kwh":
+        said = f"{format_energy(amount)} at the meter"
+    else:
+        said = f"{format_mass(amount)} of CO2e by the grid of {find_region(wanted.region).name}"
+    return Target(flops=flops.estimate, interval=flops, asked=f"{said} for {find_accelerator(wanted.accelerator).name}")
 
 
 def _for_loss(fit: Fit, loss: float) -> Target:

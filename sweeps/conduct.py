@@ -263,7 +263,7 @@ class Conductor(Planner):
 
     def recommend(self, plan: Plan, fit: Fit, rates: LearningRateLaw, **target: Any) -> Recommendation:
         """The large run's configuration for the study's question, or for another ``target`` (flops, or gpus, days)."""
-        return self.recommender(plan, fit, rates)(**(target or self.study.question.model_dump(exclude_none=True)))
+        return self.recommender(plan, fit, rates)(**(target or self.study.question.target()))
 
     def recommender(self, plan: Plan, fit: Fit, rates: LearningRateLaw) -> Callable[..., Recommendation]:
         """What recommends for any target of :func:`scaling.recommend.recommend`: a run and its rungs by one fit."""

@@ -10,9 +10,11 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, StringConstraints, field_validator, model_validator
 
 from scaling import architectures
+from scaling.cost.energy import region
 from scaling.errors import UserError
 from scaling.hardware import accelerator
 from scaling.laws.power_lines import BATCH_EXPONENT, WeightDecay
+from scaling.limits import Limits
 from scaling.record import Record
 from scaling.run_spec import Parametrisation
 from scaling.shape import ModelShape
@@ -30,21 +32,43 @@ StudyName = Annotated[str, StringConstraints(pattern=NAME_PATTERN)]
 
 
 class Question(Record):
-    """The large run to size: ``flops``, or ``gpus`` x ``days`` of an ``accelerator``."""
+    """The large run to size: ``flops``; ``gpus`` (or what ``power_cap_kw`` feeds) x ``days`` of an ``accelerator``;
+    ``usd`` for them; ``kwh`` at the site's meter; or ``tco2e``, tonnes of CO2e by the grid of ``region``."""
 
     flops: float | None = Field(default=None, gt=0)
     gpus: int | None = Field(default=None, ge=1)
     days: float | None = Field(default=None, gt=0)
+    usd: float | None = Field(default=None, gt=0)
+    kwh: float | None = Field(default=None, gt=0)
+    tco2e: float | None = Field(default=None, gt=0)
     accelerator: str | None = None
+    region: str | None = None
+    power_cap_kw: float | None = Field(default=None, gt=0)
 
     @model_validator(mode="after")
     def _one_target(self) -> Question:
-        cluster = (self.gpus, self.days)
-        if (self.flops is None) == (None in cluster) and self.flops is None:
-            raise ValueError("needs flops, or gpus and days (and an accelerator)")
-        if self.flops is not None and cluster != (None, None):
+        named = [name for name in _TARGETS if getattr(self, name) is not None]
+        if len(named) != 1:
+            raise ValueError(
+                "needs one of flops, gpus and days, usd, kwh, tco2e (and an accelerator)"
+                + (f", not {' and '.join(named)}" if named else "")
+            )
+        if self.days is not None and self.gpus is None and self.power_cap_kw is None:
+            raise ValueError("has days: needs gpus beside them (and an accelerator), or power_cap_kw")
+        if self.gpus is not None and self.flops is not None:
             raise ValueError("takes flops, or gpus and days, not both")
         return self
+
+    def target(self, limits: Limits | None = None) -> dict[str, Any]:
+        """As :func:`scaling.recommend.recommend` takes it, with further ``limits``."""
+        limits = limits or Limits()
+        if limits.power_cap_kw is None:
+            limits = limits.model_copy(update={"power_cap_kw": self.power_cap_kw})
+        return self.model_dump(exclude_none=True, exclude={"power_cap_kw"}) | {"limits": limits}
+
+
+_TARGETS = ("flops", "days", "usd", "kwh", "tco2e")
+_LATER = ("usd", "kwh", "tco2e", "region", "power_cap_kw")
 
 
 class ModelSettings(Record):
@@ -156,7 +180,12 @@ class Study(Record):
 
     def settings_that_plan(self) -> dict[str, Any]:
         """What the plan depends on: everything but where it runs and where it is tracked."""
-        return self.model_dump(mode="json", exclude={"execute", "track"})
+        settings = self.model_dump(mode="json", exclude={"execute", "track"})
+        # Studies that were planned before a question could be asked in these are continued.
+        for name in _LATER:
+            if settings["question"][name] is None:
+                del settings["question"][name]
+        return settings
 
 
 def study_template(name: str) -> str:
@@ -194,9 +223,10 @@ def _check_names(study: Study, file: SettingsFile) -> None:
     """
     from trainer.data.source import open_source
 
-    device = study.question.accelerator
+    device, grid = study.question.accelerator, study.question.region
     named: dict[tuple[str, str], Callable[[], object]] = {
         ("question", "accelerator"): lambda: device and accelerator(device),
+        ("question", "region"): lambda: grid and region(grid),
         ("corpus", "source"): lambda: open_source(study.corpus.source, study.corpus.text_key),
         ("model", "architecture"): lambda: architectures.get(study.model.architecture),
         ("model", "context"): lambda: _large_shape(study),

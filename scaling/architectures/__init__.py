@@ -6,6 +6,7 @@ point group ``scaling.architectures``.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from importlib.metadata import entry_points
 from typing import Protocol
 
@@ -13,7 +14,7 @@ from scaling.architectures import gpt2, llama, lstm, mamba2
 from scaling.errors import UserError
 from scaling.shape import ForwardFlops, ModelShape, ParameterCounts
 
-__all__ = ["Architecture", "check", "family_of", "get", "total_params", "training_flops"]
+__all__ = ["Architecture", "check", "family_of", "get", "shapes_around", "total_params", "training_flops"]
 
 _BUILT_IN: dict[str, Architecture] = {"llama": llama, "gpt2": gpt2, "lstm": lstm, "mamba2": mamba2}
 
@@ -61,6 +62,15 @@ def check(shape: ModelShape) -> None:
 def family_of(name: str) -> str:
     """transformer, recurrent or state-space; an outside architecture that states no ``FAMILY`` is one of its own."""
     return str(getattr(get(name), "FAMILY", name))
+
+
+def shapes_around(shape: ModelShape, least: float, most: float, ratio: float) -> Iterator[ModelShape]:
+    """Shapes like ``shape`` of ``least`` to ``most`` total parameters, their width over depth within a factor ``ratio``
+    of the dial's; none where the architecture has no dial for that (a function ``shapes_within``)."""
+    within = getattr(get(shape.architecture), "shapes_within", None)
+    if within is not None:
+        like = {"vocabulary": shape.vocabulary, "context": shape.context, "tied": shape.tied}
+        yield from within(least, most, **like, ratio=ratio)
 
 
 def total_params(shape: ModelShape) -> int:

@@ -7,7 +7,15 @@ Norms, rotations, the softmax and the embedding look-up are not counted, as in P
 
 from __future__ import annotations
 
-from scaling.architectures.size_dial import TRANSFORMER_WIDTHS, head_width, nearest_shape, transformer_aspect
+from collections.abc import Iterator
+
+from scaling.architectures.size_dial import (
+    TRANSFORMER_WIDTHS,
+    head_width,
+    nearest_shape,
+    shapes_between,
+    transformer_aspect,
+)
 from scaling.shape import ForwardFlops, ModelShape, ParameterCounts
 
 __all__ = [
@@ -18,6 +26,7 @@ __all__ = [
     "forward_flops",
     "inference_flops_per_token",
     "shape_for",
+    "shapes_within",
     "training_flops_per_token",
 ]
 
@@ -98,4 +107,19 @@ def shape_for(params_total: float, *, vocabulary: int, context: int, tied: bool 
         one_layer=lambda width: _one_layer(width, vocabulary, context, tied),
         count=count_parameters,
         aspect=transformer_aspect(params_total),
+    )
+
+
+def shapes_within(
+    least: float, most: float, *, vocabulary: int, context: int, tied: bool = True, ratio: float
+) -> Iterator[ModelShape]:
+    """Shapes of ``least`` to ``most`` total parameters, a factor ``ratio`` wider or deeper than the dial's at most."""
+    return shapes_between(
+        least,
+        most,
+        widths=TRANSFORMER_WIDTHS,
+        one_layer=lambda width: _one_layer(width, vocabulary, context, tied),
+        count=count_parameters,
+        aspect=transformer_aspect,
+        ratio=ratio,
     )

@@ -8,11 +8,11 @@ the ratio of width to depth: what matters is that it moves smoothly, so that the
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 
 from scaling.shape import ModelShape, ParameterCounts
 
-__all__ = ["TRANSFORMER_WIDTHS", "head_width", "nearest_shape", "transformer_aspect"]
+__all__ = ["TRANSFORMER_WIDTHS", "head_width", "nearest_shape", "shapes_between", "transformer_aspect"]
 
 _MAX_ASPECT = 128.0
 
@@ -69,3 +69,28 @@ def nearest_shape(
             f"smallest has {count(smallest).total}: use a smaller vocabulary or a larger model"
         )
     return best[1]
+
+
+def shapes_between(
+    least: float,
+    most: float,
+    *,
+    widths: Iterable[int],
+    one_layer: Callable[[int], ModelShape],
+    count: Callable[[ModelShape], ParameterCounts],
+    aspect: Callable[[float], float],
+    ratio: float,
+) -> Iterator[ModelShape]:
+    """Every shape of ``least`` to ``most`` total parameters whose width over depth is within a factor ``ratio`` of
+    ``aspect``, the one that the dial aims at for its size (it grows with it)."""
+    for width in widths:
+        one = one_layer(width)
+        size_of_one = count(one).total
+        per_layer = count(one.model_copy(update={"layers": 2})).total - size_of_one
+        # By the size, and by the ratio at its ends: a narrow width would take millions of layers.
+        fewest = max((least - size_of_one) / per_layer + 1, width / aspect(most) / ratio, 1)
+        largest = min((most - size_of_one) / per_layer + 1, width / aspect(least) * ratio)
+        for layers in range(math.ceil(fewest), math.floor(largest) + 1):
+            size = size_of_one + (layers - 1) * per_layer
+            if 1 / ratio <= width / layers / aspect(size) <= ratio:
+                yield one.model_copy(update={"layers": layers})

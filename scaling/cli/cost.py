@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from scaling.cli.options import JsonFlag, print_json
 from scaling.errors import UserError
+
+if TYPE_CHECKING:
+    from scaling.recommendation import Recommendation
 
 DEFAULT_DAYS = 30
 MOST = 1e30
@@ -92,9 +95,9 @@ def cost(
 
 
 def _made(source: Path | None, run: dict[str, Any], wanted: dict[str, Any], team: dict[str, Any]) -> Any:
+    from scaling.cluster_wanted import DEFAULT_ACCELERATOR
     from scaling.cost.run import Team, cost_of_run, devices_within
     from scaling.hardware import cluster_estimate
-    from scaling.target_flops import DEFAULT_ACCELERATOR
 
     if team["people"] < 0:
         raise UserError(f"people is {team['people']}: it must be 0 or more")
@@ -158,18 +161,13 @@ def _asked(run: dict[str, Any]) -> tuple[Any, float, int, float]:
     return shape, tokens, law if run["batch"] is None else round(run["batch"]), flops
 
 
-def _read(path: Path) -> Any:
-    import yaml
-    from pydantic import ValidationError
+def _read(path: Path) -> Recommendation:
+    from analysis.recommendation_yaml import read_recommendation
 
-    from scaling.recommendation import Recommendation
-
-    try:
-        return Recommendation.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
-    except OSError as error:
-        raise UserError(f"{path} can't be read: {error.strerror}") from None
-    except (UnicodeDecodeError, yaml.YAMLError, ValidationError):
-        raise UserError(f"{path} is no recommendation: give a file that `scaling recommend --out` wrote") from None
+    made = read_recommendation(path)
+    if made is None:
+        raise UserError(f"{path} is no recommendation: give a file that `scaling recommend --out` wrote")
+    return made
 
 
 def _tables() -> dict[str, Any]:

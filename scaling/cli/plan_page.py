@@ -18,12 +18,9 @@ __all__ = ["corpus_sentence", "machine_sentence", "plan_page", "plan_rows", "que
 
 
 def question_sentence(study: Study) -> str:
-    asked = study.question
-    target = (
-        format_flops(asked.flops)
-        if asked.flops is not None
-        else f"{asked.gpus} {(asked.accelerator or 'h100').upper()} for {asked.days:g} days"
-    )
+    from sweeps.planning.expectation import question_target
+
+    target = question_target(study).asked
     return f"Which size, on how many tokens, makes the most of {target}, and what loss will it reach?"
 
 

@@ -16,12 +16,13 @@ if TYPE_CHECKING:
     from scaling.limits import Limits
     from scaling.recommendation import Recommendation
 
-TARGETS = {"flops", "days", "by", "usd", "loss", "gpus"}
+TARGETS = {"flops", "days", "by", "usd", "kwh", "tco2e", "loss", "gpus"}
 
 
 class PickChoice(StrEnum):
     optimum = "optimum"
     serving = "serving"
+    dollars = "dollars"
 
 
 def recommend(
@@ -33,16 +34,29 @@ def recommend(
         datetime | None, typer.Option(metavar="DATE", formats=["%Y-%m-%d"], help="With --gpus: train until then.")
     ] = None,
     usd: Annotated[float | None, typer.Option(help="Target in dollars of accelerator hours.")] = None,
+    kwh: Annotated[float | None, typer.Option(help="Target in energy at the site's meter.")] = None,
+    tco2e: Annotated[float | None, typer.Option(help="Target in tonnes of CO2e, by the grid of --region.")] = None,
     loss: Annotated[float | None, typer.Option(help="A loss to reach, nats a token, with the least compute.")] = None,
     accelerator: Annotated[
         str | None, typer.Option("--gpu", "--accelerator", help="h100, a100, b200, mi300x, ...")
     ] = None,
     mfu: Annotated[float | None, typer.Option(help="Achieved share of the peak; by default from practice.")] = None,
     price: Annotated[float | None, typer.Option(help="Dollars a GPU-hour; by default from the price table.")] = None,
+    region: Annotated[str | None, typer.Option(help="The grid: us, france, us-virginia, ... or g CO2e a kWh.")] = None,
+    power_cap: Annotated[
+        float | None,
+        typer.Option(metavar="KW", help="Kilowatts that the site can give; with --days or --by in place of --gpus."),
+    ] = None,
+    max_kwh: Annotated[float | None, typer.Option(help="Energy at most, beside another target.")] = None,
+    max_tco2e: Annotated[float | None, typer.Option(help="Tonnes of CO2e at most, beside another target.")] = None,
     unique_tokens: Annotated[float | None, typer.Option(help="Distinct training tokens there are.")] = None,
     serve_tokens: Annotated[float | None, typer.Option(help="Tokens that the model will process once trained.")] = None,
     pick: Annotated[
-        PickChoice, typer.Option(help="serving: the size that is cheapest over training and --serve-tokens.")
+        PickChoice,
+        typer.Option(
+            help="serving: the size that is cheapest over training and --serve-tokens. dollars: the shape that is "
+            "cheapest to train, even where that is not settled."
+        ),
     ] = PickChoice.optimum,
     max_params: Annotated[float | None, typer.Option(help="Parameters at most.")] = None,
     serve_memory_gib: Annotated[float | None, typer.Option(help="The weights must fit in so much memory.")] = None,
@@ -64,6 +78,7 @@ def recommend(
 
     Examples: scaling recommend quickstart.yaml --gpus 1024 --gpu h100 --days 27
               scaling recommend fit.json --usd 2e6 --serve-tokens 5e12
+              scaling recommend fit.json --tco2e 100 --region france
               scaling recommend quickstart.yaml --flops 3e13 --out recommendation.yaml --register
     """
     from scaling.recommendation_page import page
@@ -74,13 +89,19 @@ def recommend(
         "days": days,
         "by": by and by.date(),
         "usd": usd,
+        "kwh": kwh,
+        "tco2e": tco2e,
         "loss": loss,
         "accelerator": accelerator,
         "mfu": mfu,
         "price": price,
+        "region": region,
     }
     target = {name: value for name, value in wanted.items() if value is not None}
     limits = _limits(
+        power_cap_kw=power_cap,
+        max_kwh=max_kwh,
+        max_tco2e=max_tco2e,
         unique_tokens=unique_tokens,
         serve_tokens=serve_tokens,
         max_params=max_params,
@@ -111,7 +132,8 @@ def _limits(**given: float | None) -> Limits:
         return Limits(**{name: value for name, value in given.items() if value is not None})
     except ValidationError as error:
         first = error.errors()[0]
-        option = str(first["loc"][0]).replace("_", "-") if first["loc"] else "limits"
+        # As `scaling cost` names it, the power cap's option leaves out its unit.
+        option = str(first["loc"][0]).removesuffix("_kw").replace("_", "-") if first["loc"] else "limits"
         raise UserError(f"--{option} is {first['input']}: {first['msg']}") from None
 
 
@@ -120,7 +142,10 @@ def _from_fit(source: Path, target: dict[str, Any]) -> list[Recommendation]:
     from scaling.recommend import recommend as recommended
 
     if not TARGETS & target.keys():
-        raise UserError("a fit has no question of its own: give --flops, --gpus and --days or --by, --usd, or --loss")
+        raise UserError(
+            "a fit has no question of its own: give --flops, --gpus and --days or --by, --usd, --kwh, --tco2e, or "
+            "--loss"
+        )
     return [recommended(load_fit(source), **target)]
 
 
@@ -138,7 +163,11 @@ def _from_study(source: Path, workspace: Path, target: dict[str, Any]) -> list[R
             raise UserError(f"study {name!r} is not finished in the workspace {workspace}: scaling run {source}")
         rates, fit = conductor.learning_rates(made), conductor.fit(made)
         if not TARGETS & target.keys():
-            target = conductor.study.question.model_dump(exclude_none=True) | target
+            target = (
+                conductor.study.question.target(target["limits"])
+                | {"pick": target["pick"]}
+                | {name: target[name] for name in ("mfu", "price", "accelerator", "region") if name in target}
+            )
         recommended = conductor.recommender(made, fit, rates)
         final = recommended(**target)
         return [final, *(recommended(flops=rung.flops, stage="rung") for rung in final.rungs)]

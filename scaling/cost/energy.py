@@ -13,7 +13,9 @@ from scaling.cost.tables import as_interval, running_costs, table
 from scaling.errors import UserError
 from scaling.record import Interval, Record
 
-__all__ = ["DEFAULT_REGION", "Region", "carbon", "energy", "rated_site_watts", "region", "regions"]
+__all__ = [
+    "DEFAULT_REGION", "Region", "carbon", "devices_within_power", "energy", "rated_site_watts", "region", "regions",
+]  # fmt: skip
 
 DEFAULT_REGION = "us"
 
@@ -90,3 +92,10 @@ def carbon(kwh: Interval, grid: Region) -> Interval:
 def rated_site_watts(server_watts: float, pue: float | None = None) -> float:
     """What a site must be able to give for one device: the server's rated power with the site's own on top."""
     return server_watts * _pue(pue).estimate
+
+
+def devices_within_power(kilowatts: float, server_watts: float, pue: float | None = None) -> int:
+    """How many devices a site of so many ``kilowatts`` can feed; :class:`UserError` where it is no power."""
+    if not (math.isfinite(kilowatts) and kilowatts > 0):
+        raise UserError(f"power_cap_kw is {kilowatts:g}: kilowatts that the site can give are more than 0")
+    return int(kilowatts * 1e3 // rated_site_watts(server_watts, pue))

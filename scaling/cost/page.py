@@ -86,9 +86,9 @@ def _time(made: RunCost) -> str:
 
 def _power(made: RunCost) -> str:
     cluster = made.cluster
-    assert cluster.energy_kwh is not None and cluster.tco2e is not None
+    assert cluster.energy_kwh is not None and cluster.tco2e is not None and cluster.site_kw is not None
     lines = [
-        _row("site power", f"{format_count(made.site_kw)} kW", "rated power of the servers times PUE"),
+        _row("site power", f"{format_count(cluster.site_kw)} kW", "rated power of the servers times PUE"),
         _row("energy", _range(cluster.energy_kwh, format_energy), "at the site's meter"),
         _row("carbon", _range(cluster.tco2e, format_mass), f"CO2e by the grid of {cluster.region}"),
     ]

@@ -6,7 +6,7 @@ import math
 
 from scaling import architectures
 from scaling.cluster import ClusterEstimate
-from scaling.cost.energy import DEFAULT_REGION, carbon, energy, rated_site_watts
+from scaling.cost.energy import DEFAULT_REGION, carbon, devices_within_power, energy, rated_site_watts
 from scaling.cost.energy import region as find_region
 from scaling.cost.failures import FailureAccount, failure_account
 from scaling.cost.plan import fastest_plan
@@ -17,7 +17,7 @@ from scaling.hardware import accelerator, cluster_estimate
 from scaling.record import Interval, Record
 from scaling.shape import ModelShape
 
-__all__ = ["MOST_DEVICES", "RunCost", "Storage", "Team", "cost_of_run", "devices_within"]
+__all__ = ["MOST_DEVICES", "RunCost", "Storage", "Team", "cost_of_run", "devices_within", "energy_of_run"]
 
 _DAYS_A_YEAR, _DAYS_A_MONTH = 365.0, 365.0 / 12
 _NARROW_VOCABULARY = 2**16
@@ -61,8 +61,6 @@ class RunCost(Record):
     team: Team
     salaries_usd: Interval
     total_usd: Interval
-    site_kw: float
-    """What the site must be able to give: rated power of the servers times PUE."""
     power_cap_kw: float | None
     devices_within_cap: int | None
     crossed: tuple[Threshold, ...]
@@ -91,15 +89,14 @@ def cost_of_run(
     give. ``drawn_watts`` replaces rated power and load a device. Raises :class:`UserError` for what can't be.
     """
     team = team or Team()
-    _checked(team, tokens, power_cap_kw)
+    _checked(team, tokens)
     device = accelerator(cluster.accelerator)
     grid = find_region(region or cluster.region or DEFAULT_REGION)
     counts = architectures.get(shape.architecture).count_parameters(shape)
     failures = failure_account(counts.total, cluster.gpus)
-    good = failures.goodput
-    longer = Interval(estimate=1 / good.estimate, low=1 / (good.high or 1), high=1 / (good.low or 1))
+    longer = _longer(failures)
     wall_days = cluster.days.times(longer)
-    kwh = energy(cluster.gpu_hours.times(longer), device.server_watts, pue=pue, drawn_watts=drawn_watts)
+    kwh = energy_of_run(cluster, failures, pue=pue, drawn_watts=drawn_watts)
     lost_usd = cluster.usd.times(
         Interval(estimate=longer.estimate - 1, low=(longer.low or 1) - 1, high=(longer.high or 1) - 1)
     )
@@ -112,7 +109,6 @@ def cost_of_run(
         plan = fastest_plan(shape, device.name, cluster.gpus, global_batch_tokens)
     except UserError as error:
         no_plan = str(error)
-    site_watts = rated_site_watts(device.server_watts, pue)
     rows = crossed(flops)
     return RunCost(
         params=counts.total,
@@ -122,11 +118,12 @@ def cost_of_run(
         global_batch_tokens=global_batch_tokens,
         cluster=cluster.model_copy(
             update={
+                "site_kw": cluster.gpus * rated_site_watts(device.server_watts, pue) / 1e3,
                 "region": grid.name,
                 "energy_kwh": kwh,
                 "tco2e": carbon(kwh, grid),
                 "thresholds": tuple(row.name for row in rows),
-                "goodput": good,
+                "goodput": failures.goodput,
                 "failures_usd": lost_usd,
                 "plan": plan,
             }
@@ -137,13 +134,22 @@ def cost_of_run(
         team=team,
         salaries_usd=salaries,
         total_usd=_sum(cluster.usd, lost_usd, storage.usd, salaries),
-        site_kw=cluster.gpus * site_watts / 1e3,
         power_cap_kw=power_cap_kw,
-        devices_within_cap=None if power_cap_kw is None else int(power_cap_kw * 1e3 // site_watts),
+        devices_within_cap=(
+            None if power_cap_kw is None else devices_within_power(power_cap_kw, device.server_watts, pue)
+        ),
         crossed=rows,
         next_threshold=next((row for row in thresholds() if row.until is None and row.flops >= flops), None),
         no_plan=no_plan,
     )
+
+
+def energy_of_run(
+    cluster: ClusterEstimate, failures: FailureAccount, *, pue: float | None = None, drawn_watts: float | None = None
+) -> Interval:
+    """kWh at the site's meter over all the time by the clock, what failures and checkpoints take among it."""
+    hours = cluster.gpu_hours.times(_longer(failures))
+    return energy(hours, accelerator(cluster.accelerator).server_watts, pue=pue, drawn_watts=drawn_watts)
 
 
 def devices_within(days: float, flops: float, name: str, mfu: float | None = None, *, width: int | None = None) -> int:
@@ -154,6 +160,12 @@ def devices_within(days: float, flops: float, name: str, mfu: float | None = Non
     while devices < MOST_DEVICES and cluster_estimate(flops, devices, name, mfu, width=width).days.estimate > days:
         devices *= 2
     return devices
+
+
+def _longer(failures: FailureAccount) -> Interval:
+    """Time by the clock over time that trains."""
+    good = failures.goodput
+    return Interval(estimate=1 / good.estimate, low=1 / (good.high or 1), high=1 / (good.low or 1))
 
 
 def _storage(shape: ModelShape, params: float, tokens: float, wall_days: Interval) -> Storage:
@@ -177,11 +189,9 @@ def _sum(*parts: Interval) -> Interval:
     )
 
 
-def _checked(team: Team, tokens: float, power_cap_kw: float | None) -> None:
+def _checked(team: Team, tokens: float) -> None:
     for name, value in (("people", team.people), ("salary_usd", team.salary_usd), ("team_days", team.days or 0)):
         if not (math.isfinite(value) and value >= 0):
             raise UserError(f"{name} is {value:g}: it must be 0 or more")
     if not (math.isfinite(tokens) and tokens >= 1):
         raise UserError(f"tokens is {tokens:g}: it must be 1 or more")
-    if power_cap_kw is not None and not (math.isfinite(power_cap_kw) and power_cap_kw > 0):
-        raise UserError(f"power_cap_kw is {power_cap_kw:g}: kilowatts that the site can give are more than 0")

@@ -7,17 +7,21 @@ from functools import partial
 
 from pydantic import Field
 
+from scaling.cluster_wanted import DEFAULT_ACCELERATOR, ClusterWanted
+from scaling.cost.energy import DEFAULT_REGION
 from scaling.design.design import Design
 from scaling.design.expected import Alternative, ExpectedInterval, expected_interval
 from scaling.design.family import Family
 from scaling.design.isoflop import budgets_for, isoflop_design
 from scaling.design.law_prior import LawPrior
 from scaling.errors import UserError
-from scaling.hardware import cluster_flops
+from scaling.limits import Limits
 from scaling.record import Record
+from scaling.target import Target
+from scaling.target_flops import target_of
 from sweeps.study import Study
 
-__all__ = ["Expectation", "expectation", "planning_prior", "planning_target", "question_flops"]
+__all__ = ["Expectation", "expectation", "planning_prior", "planning_target", "question_flops", "question_target"]
 
 FURTHEST = 1000.0
 """A target beyond so many times the sweep's compute is planned for as if it were that near: no design narrows the
@@ -37,12 +41,20 @@ class Expectation(Record):
     alternatives: tuple[Alternative, ...]
 
 
-def question_flops(study: Study) -> float:
+def question_target(study: Study) -> Target:
+    """What the study asks for, as far as it is known before anything is trained: the MFU is a wide model's."""
     asked = study.question
-    if asked.flops is not None:
-        return asked.flops
-    assert asked.gpus is not None and asked.days is not None
-    return cluster_flops(asked.gpus, asked.days, asked.accelerator or "h100")
+    wanted = ClusterWanted(
+        accelerator=asked.accelerator or DEFAULT_ACCELERATOR, gpus=asked.gpus, region=asked.region or DEFAULT_REGION,
+        power_cap_kw=asked.power_cap_kw,
+    )  # fmt: skip
+    return target_of(
+        None, wanted, Limits(), flops=asked.flops, days=asked.days, usd=asked.usd, kwh=asked.kwh, tco2e=asked.tco2e
+    )  # fmt: skip
+
+
+def question_flops(study: Study) -> float:
+    return question_target(study).flops
 
 
 def planning_target(study: Study, sweep_flops: float) -> float:

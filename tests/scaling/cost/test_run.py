@@ -50,7 +50,7 @@ def test_storage_holds_checkpoints_and_tokens() -> None:
 
 def test_a_power_cap_says_how_many_devices_are_within() -> None:
     made = _made(power_cap_kw=1000.0, pue=1.25)
-    assert made.site_kw == pytest.approx(1024 * 1.275 * 1.25)
+    assert made.cluster.site_kw == pytest.approx(1024 * 1.275 * 1.25)
     assert made.devices_within_cap == int(1000 / (1.275 * 1.25))
     assert "the run is over it: 627 x H100 are within" in page(made)
     assert "the run is within it" in page(_made(power_cap_kw=2000.0, pue=1.25))
