@@ -7,7 +7,7 @@ from scaling.cost.energy import DEFAULT_REGION, devices_within_power, rated_site
 from scaling.cost.run import MOST_DEVICES, devices_within
 from scaling.errors import UserError
 from scaling.hardware import accelerator, cluster_estimate
-from scaling.quantity import format_count
+from scaling.quantity import format_power
 from scaling.record import Record
 
 __all__ = ["DEFAULT_ACCELERATOR", "LONGEST_DAYS", "ClusterWanted"]
@@ -56,7 +56,7 @@ class ClusterWanted(Record):
             return None
         name = accelerator(self.accelerator).name
         return (
-            f"A site of {format_count(self.power_cap_kw or 0)} kW feeds {most:,} x {name}, so the {self.gpus:,} asked "
+            f"A site of {format_power(self.power_cap_kw or 0)} feeds {most:,} x {name}, so the {self.gpus:,} asked "
             f"for are held to {most:,}."
         )
 
@@ -76,7 +76,10 @@ class ClusterWanted(Record):
             gpus = devices_within(LONGEST_DAYS, flops, self.accelerator, self.mfu, width=width)
             chosen = f"a power of two that finishes within {LONGEST_DAYS} days, {MOST_DEVICES:,} at most"
             if gpus > self.most:
-                gpus, chosen = 2 ** (self.most.bit_length() - 1), f"the power of two that {self.power_cap_kw:g} kW feed"
+                gpus, chosen = (
+                    2 ** (self.most.bit_length() - 1),
+                    f"the power of two that {format_power(self.power_cap_kw or 0)} feed",
+                )
         else:
             gpus = min(gpus, self.most)
         made = cluster_estimate(flops, gpus, self.accelerator, self.mfu, self.price, width=width, region=self.region)

@@ -15,6 +15,7 @@ __all__ = [
     "format_interval",
     "format_mass",
     "format_percent",
+    "format_power",
     "format_usd",
 ]
 
@@ -90,3 +91,9 @@ def format_mass(tonnes: float) -> str:
     if tonnes >= 1:
         return f"{float(f'{tonnes:.3g}'):,g} t" if tonnes < 1e6 else f"{format_count(tonnes)}t"
     return f"{float(f'{tonnes * 1e3:.3g}'):g} kg" if tonnes >= 1e-3 else f"{float(f'{tonnes * 1e6:.3g}'):g} g"
+
+
+def format_power(kilowatts: float) -> str:
+    """``1.53 kW``, ``1,570 kW``, ``25.1 MW``."""
+    size, unit = (1e3, "MW") if kilowatts >= 1e4 else (1.0, "kW")
+    return f"{float(f'{kilowatts / size:.3g}'):,g} {unit}"

@@ -16,6 +16,7 @@ from scaling.quantity import (
     format_interval,
     format_mass,
     format_percent,
+    format_power,
     format_usd,
 )
 from scaling.recommendation import Recommendation
@@ -180,7 +181,7 @@ def _takes(made: Recommendation) -> str:
             f"{format_duration(cluster.days.estimate / cluster.goodput.estimate * 86_400)} by the clock"
         )
     if cluster.energy_kwh is not None and cluster.tco2e is not None:
-        power = "" if cluster.site_kw is None else f" · {format_count(cluster.site_kw)} kW of the site's power"
+        power = "" if cluster.site_kw is None else f" · {format_power(cluster.site_kw)} of the site's power"
         lines.append(
             f"{format_energy(cluster.energy_kwh.estimate)} · {format_mass(cluster.tco2e.estimate)} of CO2e by the grid "
             f"of {cluster.region}{power}"

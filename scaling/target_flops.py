@@ -23,7 +23,7 @@ from scaling.errors import UserError
 from scaling.fit import Fit
 from scaling.hardware import accelerator as find_accelerator
 from scaling.limits import Limits
-from scaling.quantity import format_energy, format_flops, format_mass, format_usd
+from scaling.quantity import format_energy, format_flops, format_mass, format_power, format_usd
 from scaling.record import Interval
 from scaling.shape import ModelShape
 from scaling.target import Target
@@ -59,8 +59,8 @@ def target_of(
     tonnes of CO2e by the grid of ``wanted.region``; or a ``loss`` (nats a token) to reach with the least compute by
     ``fit``.
 
-    ``limits`` on energy and carbon hold it down. Without ``shape_at`` the model counts as a wide one, from which failures
-    take nothing. Raises :class:`UserError` where none or several are given, or one can't be.
+    ``limits`` on energy and carbon hold it down. Without ``shape_at`` the model is a wide one, and failures take nothing
+    of its energy. Raises :class:`UserError` where none or several are given, or one can't be.
     """
     given = {"flops": flops, "days": days, "by": by, "usd": usd, "kwh": kwh, "tco2e": tco2e, "loss": loss}
     named = [name for name, value in given.items() if value is not None]
@@ -151,7 +151,7 @@ def _for_days(days: float, by: date | None, wanted: ClusterWanted, shape_at: Sha
     if asked.gpus < 1 or not (math.isfinite(days) and days > 0):
         raise UserError(f"gpus is {asked.gpus} and days is {days:g}: both must be more than 0")
     until = f" (until {by})" if by else ""
-    fed = "" if wanted.gpus is not None else f", as {wanted.power_cap_kw:g} kW feed,"
+    fed = "" if wanted.gpus is not None else f", as {format_power(wanted.power_cap_kw or 0)} feed,"
     return Target(
         flops=bought("days", days, asked, shape_at).estimate,
         asked=f"{asked.gpus:,} x {find_accelerator(wanted.accelerator).name}{fed} for {days:g} days{until}",

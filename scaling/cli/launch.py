@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from scaling.cli.options import JsonFlag, WorkspaceOption, print_json
+from scaling.errors import UserError
 
 if TYPE_CHECKING:
     from trainer.launch.write import Written
@@ -40,12 +41,18 @@ def launch(
         ),
     ],
     out: Annotated[Path | None, typer.Option(metavar="DIR", help="By default launch-NAME in this folder.")] = None,
-    nodes: Annotated[int, typer.Option(min=1, help="Machines.")] = 1,
-    gpus_per_node: Annotated[int, typer.Option(min=1, help="Processes a machine, one a GPU.")] = 1,
+    gpus: Annotated[
+        int | None, typer.Option(min=1, help="Work out the layout for so many; by default for the recommendation's.")
+    ] = None,
+    accelerator: Annotated[
+        str | None, typer.Option("--gpu", "--accelerator", help="Of which kind; by default the recommendation's.")
+    ] = None,
+    nodes: Annotated[int | None, typer.Option(min=1, help="Machines, laid out as you say.")] = None,
+    gpus_per_node: Annotated[int | None, typer.Option(min=1, help="Processes a machine, one a GPU.")] = None,
     device: Annotated[Device, typer.Option(help="What the processes compute on.")] = Device.cuda,
-    tensor: Annotated[int, typer.Option(min=1, help="Tensor-parallel degree; torchtitan's alone.")] = 1,
-    pipeline: Annotated[int, typer.Option(min=1, help="Pipeline stages; torchtitan's alone.")] = 1,
-    context: Annotated[int, typer.Option(min=1, help="Context-parallel degree; torchtitan's alone.")] = 1,
+    tensor: Annotated[int | None, typer.Option(min=1, help="Tensor-parallel degree; torchtitan's alone.")] = None,
+    pipeline: Annotated[int | None, typer.Option(min=1, help="Pipeline stages; torchtitan's alone.")] = None,
+    context: Annotated[int | None, typer.Option(min=1, help="Context-parallel degree; torchtitan's alone.")] = None,
     micro_batch: Annotated[
         int | None, typer.Option(min=1, metavar="N", help="Sequences at once; by default what fits.")
     ] = None,
@@ -58,30 +65,45 @@ def launch(
 ) -> None:
     """Write files that start a recommended run: by our trainer here, under SLURM or Ray, by torchtitan, or to be read.
 
-    Examples: scaling launch recommendation.yaml --to torchrun --gpus-per-node 8
+    Without a layout the fastest one is worked out for the recommendation's cluster, or for --gpus, as in `scaling cost`.
+
+    Examples: scaling launch recommendation.yaml --to slurm --to torchtitan
+              scaling launch recommendation.yaml --to torchrun --gpus-per-node 8
               scaling launch recommendation.yaml --to slurm --nodes 16 --gpus-per-node 8
               scaling launch recommendation.yaml --to torchtitan --gpus-per-node 8 --tensor 2 --to hf --to table
     """
     from sweeps.workspace import Workspace
     from trainer.launch.job import read_job
-    from trainer.launch.layout import Layout
+    from trainer.launch.placement import Placement
     from trainer.launch.write import write
 
-    layout = Layout(
-        nodes=nodes,
-        gpus_per_node=gpus_per_node,
-        device=device.value,
-        tensor=tensor,
-        pipeline=pipeline,
-        context=context,
-        micro_batch=micro_batch,
-    )
+    said = {
+        "nodes": nodes,
+        "gpus_per_node": gpus_per_node,
+        "tensor": tensor,
+        "pipeline": pipeline,
+        "context": context,
+        "micro_batch": micro_batch,
+    }
+    given: dict[str, Any] = {name: value for name, value in said.items() if value is not None}
+    placement = None
+    if gpus is not None:
+        clash = [f"--{name.replace('_', '-')}" for name in given if name != "gpus_per_node"]
+        if device is Device.cpu:
+            clash.append("--device cpu")
+        if clash:
+            raise UserError(f"--gpus has the layout worked out, and {', '.join(clash)} says it: give one of them")
+    elif given or device is Device.cpu:
+        placement = Placement.by_degrees(device=device.value, **given)
     job = read_job(
         source,
         corpus=corpus,
         workspace=workspace,
         corpora=Workspace(workspace).corpora,
-        layout=layout,
+        placement=placement,
+        gpus=gpus,
+        gpus_per_node=gpus_per_node,
+        accelerator=accelerator,
         out=out or Path(f"launch-{source.stem}"),
     )
     written = write(job, [each.value for each in to], force=force)
@@ -89,7 +111,7 @@ def launch(
         print_json(
             {
                 "run_key": job.spec.key,
-                "layout": layout.model_dump(mode="json") | {"data": layout.data},
+                "placement": job.placement.model_dump(mode="json"),
                 "targets": [one.model_dump(mode="json") for one in written],
             }
         )
@@ -103,6 +125,8 @@ def _page(written: list[Written]) -> str:
     lines = []
     for one in written:
         lines.append(f"{one.target:<11}{', '.join(shown(Path(file)) for file in one.files)}")
+        if one.layout:
+            lines.append(f"{'on':>10} {one.layout}")
         if one.start:
             lines.append(f"{'start':>10} {one.start}")
     # Several targets say the same of one corpus.

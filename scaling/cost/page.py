@@ -19,6 +19,7 @@ from scaling.quantity import (
     format_interval,
     format_mass,
     format_percent,
+    format_power,
     format_usd,
 )
 from scaling.record import Interval
@@ -88,7 +89,7 @@ def _power(made: RunCost) -> str:
     cluster = made.cluster
     assert cluster.energy_kwh is not None and cluster.tco2e is not None and cluster.site_kw is not None
     lines = [
-        _row("site power", f"{format_count(cluster.site_kw)} kW", "rated power of the servers times PUE"),
+        _row("site power", format_power(cluster.site_kw), "rated power of the servers times PUE"),
         _row("energy", _range(cluster.energy_kwh, format_energy), "at the site's meter"),
         _row("carbon", _range(cluster.tco2e, format_mass), f"CO2e by the grid of {cluster.region}"),
     ]
@@ -99,7 +100,7 @@ def _power(made: RunCost) -> str:
             said = f"the run is over it: {most:,} x {cluster.accelerator} are within"
             if most:
                 said += f", {_days(made.wall_days.estimate * cluster.gpus / most)} by the clock"
-        lines.insert(1, _row("power cap", f"{format_count(made.power_cap_kw)} kW", said))
+        lines.insert(1, _row("power cap", format_power(made.power_cap_kw), said))
     return "\n".join(lines)
 
 

@@ -37,8 +37,11 @@ def evaluate(shape: ModelShape, layout: Layout, name: str, global_batch_sequence
     return _evaluated(shape, layout, device, global_batch_sequences)
 
 
-def fastest_plan(shape: ModelShape, name: str, gpus: int, global_batch_tokens: int) -> ParallelPlan:
-    """The layout over ``gpus`` with the highest expected MFU among those that fit.
+def fastest_plan(
+    shape: ModelShape, name: str, gpus: int, global_batch_tokens: int, *, rounding: float = MOST_ROUNDING
+) -> ParallelPlan:
+    """The layout over ``gpus`` with the highest expected MFU among those that fit, its batch within the share
+    ``rounding`` of the one asked for.
 
     Where none fits, the one that needs least memory, with ``why_not``. Raises :class:`UserError` for an architecture
     that is not accounted for, and where the batch can't be dealt out to so many devices in any way.
@@ -50,7 +53,7 @@ def fastest_plan(shape: ModelShape, name: str, gpus: int, global_batch_tokens: i
     best: tuple[float, Layout, int] | None = None
     least: tuple[float, Layout, int] | None = None
     usable = USABLE_SHARE * device.memory_gib * 2**30
-    for degrees, batch in _degrees(shape, device, gpus, asked):
+    for degrees, batch in _degrees(shape, device, gpus, asked, rounding):
         for layout, micro_batches in _variants(shape, degrees, batch):
             mfu = step_time(shape, layout, device, micro_batches).mfu
             if best is not None and mfu <= best[0]:
@@ -70,7 +73,9 @@ def fastest_plan(shape: ModelShape, name: str, gpus: int, global_batch_tokens: i
     )
 
 
-def _degrees(shape: ModelShape, device: Accelerator, gpus: int, asked: int) -> Iterator[tuple[Layout, int]]:
+def _degrees(
+    shape: ModelShape, device: Accelerator, gpus: int, asked: int, rounding: float
+) -> Iterator[tuple[Layout, int]]:
     """Degrees that multiply to ``gpus`` and cut evenly, each with the batch nearest to ``asked`` that divides among the
     replicas, and the nearest that gives each of them a multiple of the stages too."""
     most_parts = MOST_CONTEXT if shape.context >= LONG_CONTEXT else 1
@@ -83,7 +88,7 @@ def _degrees(shape: ModelShape, device: Accelerator, gpus: int, asked: int) -> I
                 layout = Layout(tensor=t, pipeline=p, context=c, data=gpus // (t * p * c))
                 steps = {layout.data, layout.data * p}
                 for batch in sorted({max(1, round(asked / step)) * step for step in steps}):
-                    near = abs(batch - asked) <= MOST_ROUNDING * asked
+                    near = abs(batch - asked) <= rounding * asked
                     if near and _cannot(shape, layout, device, batch) is None:
                         yield layout, batch
 

@@ -7,12 +7,14 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from scaling.architectures import total_params
+from scaling.cluster_wanted import DEFAULT_ACCELERATOR
+from scaling.errors import UserError
 from scaling.quantity import format_count
 from scaling.recommendation import Recommendation
 from scaling.run_spec import OptimizerSpec, RunSpec, ScheduleSpec
 from trainer.data.shards import Corpus
 from trainer.data.source import STARTER
-from trainer.launch.layout import Layout
+from trainer.launch.placement import Placement
 from trainer.run_file import RunFile
 from trainer.settings_file import read_settings
 
@@ -34,7 +36,7 @@ class Job:
     corpus: str | None
     """A tokenised corpus's folder or a source, absolute where it is a path; None where it isn't here."""
     workspace: Path
-    layout: Layout
+    placement: Placement
     out: Path
     """The folder that the files go to, absolute."""
     notes: tuple[str, ...] = ()
@@ -62,6 +64,8 @@ class Exported:
     start: str | None = None
     """The command."""
     programs: tuple[str, ...] = ()
+    placement: Placement | None = None
+    """What it is started on; None of what is only read."""
     notes: tuple[str, ...] = ()
 
 
@@ -72,11 +76,23 @@ class Target(Protocol):
         """The files; :class:`UserError` in one line where the target can't express the run."""
 
 
-def read_job(path: Path, *, corpus: str | None, workspace: Path, corpora: Path, layout: Layout, out: Path) -> Job:
+def read_job(
+    path: Path,
+    *,
+    corpus: str | None,
+    workspace: Path,
+    corpora: Path,
+    placement: Placement | None,
+    out: Path,
+    gpus: int | None = None,
+    gpus_per_node: int | None = None,
+    accelerator: str | None = None,
+) -> Job:
     """The run in ``path``: a recommendation, or whatever ``scaling train`` reads.
 
-    corpus: in place of the file's. corpora: where tokenised ones lie by their keys. :class:`UserError` if the file
-    can't be read, or the layout doesn't fit the run.
+    corpus: in place of the file's. corpora: where tokenised ones lie by their keys. Without a ``placement`` the fastest
+    layout is worked out over ``gpus`` accelerators, or over the recommendation's; one process where neither is named.
+    :class:`UserError` if the file can't be read, or the layout doesn't fit the run.
     """
     file = read_settings(path, _RECOMMEND)
     notes: tuple[str, ...] = ()
@@ -93,7 +109,10 @@ def read_job(path: Path, *, corpus: str | None, workspace: Path, corpora: Path, 
         source = None if settings is None else settings.source
         assert run.exact is not None or run.settings is not None, "a run's file has one of its two forms"
         spec = run.exact or run.settings.run_spec(vocabulary=run.settings.corpus.vocabulary)  # type: ignore[union-attr]
-    layout.check(spec)
+    if placement is None:
+        placement, said = _planned(spec, file.data, gpus, gpus_per_node, accelerator)
+        notes += said
+    placement.check(spec)
     given = corpus or source
     return Job(
         name=path.stem,
@@ -103,10 +122,42 @@ def read_job(path: Path, *, corpus: str | None, workspace: Path, corpora: Path, 
         trainable=trainable,
         corpus=_absolute(given) if given else _kept(spec, corpora),
         workspace=workspace,
-        layout=layout,
+        placement=placement,
         out=out.resolve(),
         notes=notes,
     )
+
+
+def _planned(
+    spec: RunSpec, data: dict[str, Any], gpus: int | None, gpus_per_node: int | None, accelerator: str | None
+) -> tuple[Placement, tuple[str, ...]]:
+    """The fastest layout over the cluster that is named, and what to know of it."""
+    cluster = data.get("cluster")
+    recommended = cluster if isinstance(cluster, dict) else {}
+    many = gpus or recommended.get("gpus")
+    if not many:
+        return Placement(), ()
+    name = accelerator or recommended.get("accelerator") or DEFAULT_ACCELERATOR
+    try:
+        placement = Placement.planned(spec, name, many, gpus_per_node)
+    except UserError as error:
+        if gpus:
+            raise
+        return Placement(), (f"laid out for one process, since of the recommended cluster {error}",)
+    plan = placement.plan
+    assert plan is not None
+    said = [] if plan.fits else [f"the layout does not fit: {plan.why_not}"]
+    shown = recommended.get("plan")
+    if (
+        isinstance(shown, dict)
+        and shown.get("global_batch_sequences") != spec.sequences_per_step
+        and many == recommended.get("gpus")
+    ):
+        said.append(
+            f"the recommendation's page shows the layout of {shown.get('global_batch_sequences'):,} sequences a step; "
+            f"this one keeps the run's {spec.sequences_per_step:,}"
+        )
+    return placement, tuple(said)
 
 
 def _without_corpus(made: Recommendation) -> RunSpec:

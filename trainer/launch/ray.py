@@ -7,27 +7,27 @@ import shlex
 from importlib import resources
 
 from trainer.launch.job import Exported, Job
-from trainer.launch.our_trainer import RUN_FILE, SHUTDOWN_SECONDS, check, notes, train_arguments
+from trainer.launch.our_trainer import RUN_FILE, SHUTDOWN_SECONDS, notes, runnable, train_arguments
 from trainer.launch.slurm import CPUS_PER_GPU
 
 __all__ = ["export"]
 
 
 def export(job: Job) -> Exported:
-    check(job)
-    layout = job.layout
-    cuda = layout.device == "cuda"
+    job = runnable(job)
+    placement = job.placement
+    cuda = placement.device == "cuda"
     torchrun = [
-        *("-m", "torch.distributed.run", "--nnodes", str(layout.nodes), "--node-rank", "{node_rank}"),
-        *("--nproc-per-node", str(layout.gpus_per_node), "--shutdown-timeout", str(SHUTDOWN_SECONDS)),
+        *("-m", "torch.distributed.run", "--nnodes", str(placement.nodes), "--node-rank", "{node_rank}"),
+        *("--nproc-per-node", str(placement.gpus_per_node), "--shutdown-timeout", str(SHUTDOWN_SECONDS)),
         *("--master-addr", "{address}", "--master-port", "{port}"),
     ]
     described = {
         "title": job.title,
-        "nodes": layout.nodes,
-        "gpus_per_node": layout.gpus_per_node if cuda else 0,
-        "cpus_per_node": layout.gpus_per_node * (CPUS_PER_GPU if cuda else 1),
-        "torchrun": torchrun if layout.processes > 1 else [],
+        "nodes": placement.nodes,
+        "gpus_per_node": placement.gpus_per_node if cuda else 0,
+        "cpus_per_node": placement.gpus_per_node * (CPUS_PER_GPU if cuda else 1),
+        "torchrun": torchrun if placement.processes > 1 else [],
         "train": [
             *(("--corpus", job.corpus) if job.corpus else ()),
             "--out",
@@ -60,5 +60,6 @@ def export(job: Job) -> Exported:
         },
         start=str(job.out / "ray" / "submit.sh"),
         programs=("submit.sh",),
+        placement=placement,
         notes=said,
     )

@@ -11,7 +11,7 @@ from __future__ import annotations
 import shlex
 
 from trainer.launch.job import Exported, Job
-from trainer.launch.our_trainer import RUN_FILE, SHUTDOWN_SECONDS, check, head, notes, train_arguments
+from trainer.launch.our_trainer import RUN_FILE, SHUTDOWN_SECONDS, head, notes, runnable, train_arguments
 
 __all__ = ["export"]
 
@@ -41,13 +41,14 @@ exit "$code"
 
 
 def export(job: Job) -> Exported:
-    check(job)
-    layout = job.layout
-    gpus = [f"--gpus-per-node={layout.gpus_per_node}"] if layout.device == "cuda" else []
-    cpus = layout.gpus_per_node * (CPUS_PER_GPU if layout.device == "cuda" else 1)
+    job = runnable(job)
+    placement = job.placement
+    nodes, each = placement.nodes, placement.gpus_per_node
+    gpus = [f"--gpus-per-node={each}"] if placement.device == "cuda" else []
+    cpus = each * (CPUS_PER_GPU if placement.device == "cuda" else 1)
     options = [
         f"--job-name={''.join(c if c.isalnum() or c in '._-' else '-' for c in job.name)}",
-        f"--nodes={layout.nodes}",
+        f"--nodes={nodes}",
         "--ntasks-per-node=1",
         *gpus,
         f"--cpus-per-task={cpus}",
@@ -61,10 +62,10 @@ def export(job: Job) -> Exported:
         f'-m scaling.cli.main train {shlex.quote(str(job.out / RUN_FILE))} --corpus "$CORPUS" --out "$RUN" '
         f'{shlex.join(train_arguments(job))} "$@" &'
     )
-    if layout.processes > 1:
+    if placement.processes > 1:
         start = [
-            f'srun --nodes={layout.nodes} --ntasks-per-node=1 --kill-on-bad-exit=1 "$PYTHON" -m torch.distributed.run',
-            f"--nnodes {layout.nodes} --nproc-per-node {layout.gpus_per_node} --shutdown-timeout {SHUTDOWN_SECONDS}",
+            f'srun --nodes={nodes} --ntasks-per-node=1 --kill-on-bad-exit=1 "$PYTHON" -m torch.distributed.run',
+            f"--nnodes {nodes} --nproc-per-node {each} --shutdown-timeout {SHUTDOWN_SECONDS}",
             '--rdzv-backend c10d --rdzv-id "$SLURM_JOB_ID-${SLURM_RESTART_COUNT:-0}" --rdzv-endpoint "$first:$port"',
             train,
         ]
@@ -78,7 +79,8 @@ def export(job: Job) -> Exported:
         "#!/usr/bin/env bash",
         *(f"#SBATCH {option}" for option in options),
         *head(
-            job, f"{layout.nodes} machines x {layout.gpus_per_node} processes; partition and account are yours to add."
+            job,
+            f"{nodes} machines x {each} processes; partition and account are yours to add.",
         ),
         *place,
         _WATCH.rstrip("\n"),
@@ -89,5 +91,6 @@ def export(job: Job) -> Exported:
         files={RUN_FILE: job.text, "launch.sbatch": "\n".join(lines) + "\n"},
         start=f"sbatch {shlex.quote(str(job.out / 'launch.sbatch'))}",
         programs=("launch.sbatch",),
+        placement=placement,
         notes=notes(job),
     )

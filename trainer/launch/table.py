@@ -29,7 +29,7 @@ def export(job: Job) -> Exported:
 
 def _derived(job: Job) -> Iterator[Row]:
     """What follows from the run and is written nowhere in its file."""
-    spec, layout = job.spec, job.layout
+    spec, layout = job.spec, job.placement.layout
     known = architectures.get(spec.shape.architecture)
     counts = known.count_parameters(spec.shape)
     flops_per_token = known.training_flops_per_token(spec.shape)
@@ -44,12 +44,12 @@ def _derived(job: Job) -> Iterator[Row]:
         "sequences_per_step": spec.sequences_per_step,
         "warmup_steps": spec.schedule.warmup_tokens / spec.global_batch_tokens,
         "cooldown_steps": spec.schedule.cooldown_tokens / spec.global_batch_tokens,
-        "processes": layout.processes,
+        "processes": job.placement.processes,
         "data_parallel": layout.data,
         "tensor_parallel": layout.tensor,
         "pipeline_parallel": layout.pipeline,
         "context_parallel": layout.context,
-        "micro_batch_sequences": layout.micro_batch_of(spec),
+        "micro_batch_sequences": job.placement.micro_batch_of(spec),
     }.items():
         yield name, value, None, None
 

@@ -6,7 +6,7 @@ import shlex
 
 from scaling.errors import UserError
 from trainer.launch.job import Exported, Job
-from trainer.launch.our_trainer import RUN_FILE, SHUTDOWN_SECONDS, check, head, notes, train_arguments
+from trainer.launch.our_trainer import RUN_FILE, SHUTDOWN_SECONDS, head, notes, runnable, train_arguments
 
 __all__ = ["export"]
 
@@ -14,17 +14,19 @@ RESTARTS = 3
 
 
 def export(job: Job) -> Exported:
-    check(job)
-    layout = job.layout
-    if layout.nodes > 1:
-        raise UserError(f"--nodes {layout.nodes}: torchrun by hand is for one machine; export --to slurm or --to ray")
+    job = runnable(job, one_machine=True)
+    placement = job.placement
+    if placement.nodes > 1:
+        raise UserError(
+            f"--nodes {placement.nodes}: torchrun by hand is for one machine; export --to slurm or --to ray"
+        )
     here = 'HERE=$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")" && pwd)'
     start = ['exec "$PYTHON"']
     what = "One process."
-    if layout.processes > 1:
-        what = f"{layout.processes} processes of this machine; killed ones are started again, {RESTARTS} times."
+    if placement.processes > 1:
+        what = f"{placement.processes} processes of this machine; killed ones are started again, {RESTARTS} times."
         start.append(
-            f"-m torch.distributed.run --standalone --nproc-per-node {layout.processes} --max-restarts {RESTARTS} "
+            f"-m torch.distributed.run --standalone --nproc-per-node {placement.processes} --max-restarts {RESTARTS} "
             f"--shutdown-timeout {SHUTDOWN_SECONDS}"
         )
     start.append(
@@ -36,5 +38,6 @@ def export(job: Job) -> Exported:
         files={RUN_FILE: job.text, "launch.sh": "\n".join(lines) + "\n"},
         start=str(job.out / "launch.sh"),
         programs=("launch.sh",),
+        placement=placement,
         notes=notes(job),
     )

@@ -11,9 +11,10 @@ from importlib import resources
 
 from scaling.errors import UserError
 from scaling.run_spec import RunSpec
+from scaling.shape import ModelShape
 from trainer.launch import hugging_face
 from trainer.launch.job import Exported, Job
-from trainer.launch.layout import Layout
+from trainer.launch.placement import Placement
 from trainer.models.llama import NORM_EPS, ROTARY_BASE
 
 __all__ = ["VERSION", "export"]
@@ -24,7 +25,8 @@ _DECAY = {"linear": "linear", "1-sqrt": "sqrt"}
 
 
 def export(job: Job) -> Exported:
-    _check(job.spec, job.layout)
+    _expressible(job.spec)
+    _laid_out(job.spec.shape, job.placement)
     template = resources.files("trainer.launch").joinpath("torchtitan_run.py").read_text(encoding="utf-8")
     tokenised = job.tokenised
     assets = hugging_face.export(job)
@@ -40,11 +42,15 @@ def export(job: Job) -> Exported:
     else:
         said.append("torchtitan's environment needs this package for the corpus: pip install --no-deps lossfrontier")
     return Exported(
-        files=files, start=str(job.out / "torchtitan" / "launch.sh"), programs=("launch.sh",), notes=tuple(said)
+        files=files,
+        start=str(job.out / "torchtitan" / "launch.sh"),
+        programs=("launch.sh",),
+        placement=job.placement,
+        notes=tuple(said),
     )
 
 
-def _check(spec: RunSpec, layout: Layout) -> None:
+def _expressible(spec: RunSpec) -> None:
     shape = spec.shape
     if shape.architecture != "llama":
         raise UserError(
@@ -74,6 +80,10 @@ def _check(spec: RunSpec, layout: Layout) -> None:
                 f"schedule.{name} {tokens:,} is no multiple of global_batch_tokens {spec.global_batch_tokens:,}, and "
                 "torchtitan counts steps: round it, or export --to torchrun"
             )
+
+
+def _laid_out(shape: ModelShape, placement: Placement) -> None:
+    layout = placement.layout
     for name, heads in (("heads", shape.heads), ("kv_heads", shape.kv_heads)):
         if heads % layout.tensor:
             raise UserError(f"--tensor {layout.tensor} does not divide {name} {heads}: take a divisor")
@@ -94,9 +104,9 @@ def _check(spec: RunSpec, layout: Layout) -> None:
 
 def _numbers(job: Job) -> str:
     """The constants of this run in the place of the template's, by the same names."""
-    spec, shape, layout = job.spec, job.spec.shape, job.layout
+    spec, shape, layout = job.spec, job.spec.shape, job.placement.layout
     optimizer, schedule, batch = spec.optimizer, spec.schedule, spec.global_batch_tokens
-    micro = layout.micro_batch_of(spec)
+    micro = job.placement.micro_batch_of(spec)
     # A pipeline is filled by all micro-batches of a rank's step; otherwise torchtitan adds up their gradients.
     local = spec.sequences_per_step // layout.data if layout.pipeline > 1 else micro
     cosine = schedule.kind == "cosine"
@@ -142,12 +152,14 @@ def _numbers(job: Job) -> str:
 
 
 def _script(job: Job) -> str:
-    layout = job.layout
-    if layout.nodes == 1:
+    placement = job.placement
+    if placement.nodes == 1:
         meeting = "--standalone"
     else:
-        meeting = f'--nnodes {layout.nodes} --rdzv-backend c10d --rdzv-id {job.spec.key[:8]} --rdzv-endpoint "$FIRST"'
-    first = [] if layout.nodes == 1 else ["FIRST=${FIRST:?host:port of the first machine, the same on all}"]
+        meeting = (
+            f'--nnodes {placement.nodes} --rdzv-backend c10d --rdzv-id {job.spec.key[:8]} --rdzv-endpoint "$FIRST"'
+        )
+    first = [] if placement.nodes == 1 else ["FIRST=${FIRST:?host:port of the first machine, the same on all}"]
     return "\n".join(
         [
             "#!/usr/bin/env bash",
@@ -158,7 +170,7 @@ def _script(job: Job) -> str:
             *first,
             'HERE=$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")" && pwd)',
             'export PYTHONPATH="$HERE${PYTHONPATH:+:$PYTHONPATH}"',
-            f'exec "$PYTHON" -m torch.distributed.run {meeting} --nproc-per-node {layout.gpus_per_node} \\',
+            f'exec "$PYTHON" -m torch.distributed.run {meeting} --nproc-per-node {placement.gpus_per_node} \\',
             '  -m torchtitan.train --module torchtitan_run --config recommended --dump_folder "$HERE/outputs" "$@"',
             "",
         ]

@@ -30,6 +30,8 @@ class Written(Record):
     files: tuple[str, ...]
     start: str | None
     """The command; None of what is only read."""
+    layout: str | None
+    """Machines, processes and degrees that it is started on."""
     notes: tuple[str, ...]
 
 
@@ -60,5 +62,6 @@ def _write(name: str, folder: Path, exported: Exported) -> Written:
         target=name,
         files=tuple(str(folder / file) for file in exported.files),
         start=exported.start,
+        layout=None if exported.placement is None else exported.placement.line,
         notes=exported.notes,
     )

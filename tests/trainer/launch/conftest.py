@@ -14,7 +14,7 @@ from scaling.shape import ModelShape
 from trainer.data.prepare import prepare
 from trainer.data.shards import Corpus
 from trainer.launch.job import Job, read_job
-from trainer.launch.layout import Layout
+from trainer.launch.placement import Placement
 
 MakeJob = Callable[..., Job]
 
@@ -60,15 +60,15 @@ def write_run(words: Corpus, tmp_path: Path) -> Callable[..., Path]:
 
 @pytest.fixture
 def make_job(words: Corpus, write_run: Callable[..., Path], tmp_path: Path) -> MakeJob:
-    """``make_job(layout=Layout(), **run)``"""
+    """``make_job(placement=Placement(), **run)``"""
 
-    def make(layout: Layout | None = None, **run: Any) -> Job:
+    def make(placement: Placement | None = None, **run: Any) -> Job:
         return read_job(
             write_run(**run),
             corpus=None,
             workspace=words.directory.parent.parent,
             corpora=words.directory.parent,
-            layout=layout or Layout(),
+            placement=placement or Placement(),
             out=tmp_path / "out",
         )
 

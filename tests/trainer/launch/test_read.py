@@ -19,7 +19,7 @@ from scaling.shape import ModelShape
 from trainer.data.shards import Corpus
 from trainer.launch import hugging_face, ray, slurm, table, torchrun
 from trainer.launch.job import read_job
-from trainer.launch.layout import Layout
+from trainer.launch.placement import Placement
 from trainer.launch.write import TARGETS, write
 
 from .conftest import SHAPE, MakeJob
@@ -67,7 +67,7 @@ def test_an_architecture_that_transformers_lacks_is_refused(make_job: MakeJob) -
 def test_the_table_holds_every_number_of_the_recommendation(tmp_path: Path) -> None:
     source = Path("results/quickstart/recommendation.yaml")
     document = yaml.safe_load(source.read_text())
-    job = read_job(source, corpus=None, workspace=tmp_path, corpora=tmp_path, layout=Layout(), out=tmp_path)
+    job = read_job(source, corpus=None, workspace=tmp_path, corpora=tmp_path, placement=Placement(), out=tmp_path)
     files = table.export(job).files
     rows = {row["name"]: row for row in csv.DictReader(io.StringIO(files["table.csv"]))}
     assert float(rows["params"]["value"]) == document["params"]["estimate"]
@@ -103,7 +103,9 @@ def test_a_recommendation_without_a_corpus_goes_where_no_corpus_is_needed(tmp_pa
     document = yaml.safe_load(Path("results/quickstart/recommendation.yaml").read_text()) | {"run": None}
     source = tmp_path / "outside.yaml"
     source.write_text(yaml.safe_dump(document))
-    job = read_job(source, corpus=None, workspace=tmp_path, corpora=tmp_path, layout=Layout(), out=tmp_path / "out")
+    job = read_job(
+        source, corpus=None, workspace=tmp_path, corpora=tmp_path, placement=Placement(), out=tmp_path / "out"
+    )
     config = json.loads(hugging_face.export(job).files["config.json"])
     assert (config["num_hidden_layers"], config["hidden_size"]) == (42, 5120)
     for module in (torchrun, slurm, ray):
@@ -122,7 +124,9 @@ def test_a_run_as_people_write_it_is_launched_too(words: Corpus, tmp_path: Path)
         "model: {params: 50_000, context: 64}\ntokens: 64000\nglobal_batch_tokens: 640\n"
         "optimizer: {learning_rate: 1e-2}\ncorpus: {source: starter, vocabulary: 512}\n"
     )
-    job = read_job(source, corpus=None, workspace=tmp_path, corpora=tmp_path, layout=Layout(), out=tmp_path / "out")
+    job = read_job(
+        source, corpus=None, workspace=tmp_path, corpora=tmp_path, placement=Placement(), out=tmp_path / "out"
+    )
     assert job.corpus == "starter" and job.spec.shape.vocabulary == 512
     assert "CORPUS=${CORPUS:-starter}" in torchrun.export(job).files["launch.sh"]
 
@@ -141,20 +145,22 @@ def test_the_workspaces_corpus_is_found_by_the_runs_key(make_job: MakeJob, words
 )
 def test_a_layout_that_does_not_fit_is_refused(make_job: MakeJob, layout: dict[str, Any], said: str) -> None:
     with pytest.raises(UserError) as refused:
-        make_job(layout=Layout(**layout))
+        make_job(placement=Placement.by_degrees(**layout))
     assert said in str(refused.value)
 
 
 def test_our_trainer_refuses_degrees_it_has_not_and_many_machines_by_hand(make_job: MakeJob) -> None:
     for module in (torchrun, slurm, ray):
         with pytest.raises(UserError, match="export --to torchtitan"):
-            module.export(make_job(layout=Layout(gpus_per_node=2, tensor=2)))
+            module.export(make_job(placement=Placement.by_degrees(gpus_per_node=2, tensor=2)))
     with pytest.raises(UserError, match="--to slurm"):
-        torchrun.export(make_job(layout=Layout(nodes=2)))
+        torchrun.export(make_job(placement=Placement.by_degrees(nodes=2)))
 
 
 def test_muon_is_launched_whole_on_every_process(make_job: MakeJob) -> None:
-    job = make_job(layout=Layout(gpus_per_node=2), optimizer=OptimizerSpec(name="muon", learning_rate=1e-2))
+    job = make_job(
+        placement=Placement.by_degrees(gpus_per_node=2), optimizer=OptimizerSpec(name="muon", learning_rate=1e-2)
+    )
     assert "--parallel ddp" in torchrun.export(job).files["launch.sh"]
 
 

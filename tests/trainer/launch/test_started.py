@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from trainer.launch.job import Job
-from trainer.launch.layout import Layout
+from trainer.launch.placement import Placement
 from trainer.launch.write import write
 
 from .conftest import MakeJob
@@ -80,7 +80,7 @@ def _scripts_are_bash(job: Job) -> None:
 @pytest.mark.parametrize("processes", [1, 2])
 def test_a_script_trains_the_run_stops_and_goes_on_with_equal_losses(make_job: MakeJob, processes: int) -> None:
     steps = 3000 if processes == 1 else 500
-    job = make_job(layout=Layout(gpus_per_node=processes, device="cpu"), steps=steps)
+    job = make_job(placement=Placement.by_degrees(gpus_per_node=processes, device="cpu"), steps=steps)
     write(job, ["torchrun"], force=False)
     _scripts_are_bash(job)
     script = str(job.out / "launch.sh")
@@ -108,7 +108,7 @@ def test_a_script_trains_the_run_stops_and_goes_on_with_equal_losses(make_job: M
 
 @pytest.mark.slow
 def test_a_script_passes_further_arguments_on(make_job: MakeJob) -> None:
-    job = make_job(layout=Layout(gpus_per_node=2, device="cpu"), steps=FEW)
+    job = make_job(placement=Placement.by_degrees(gpus_per_node=2, device="cpu"), steps=FEW)
     write(job, ["torchrun"], force=False)
     said = _run([str(job.out / "launch.sh"), *PLAIN, "--preflight"])
     assert "fsdp2" in said and "ready" in said and said.count("equal to the bit") == 1
@@ -155,7 +155,7 @@ def slurm(tmp_path: Path) -> Mapping[str, str]:
 def test_a_batch_script_saves_and_queues_itself_again_before_its_time_is_up(
     make_job: MakeJob, slurm: Mapping[str, str]
 ) -> None:
-    job = make_job(layout=Layout(gpus_per_node=2, device="cpu"), steps=MANY)
+    job = make_job(placement=Placement.by_degrees(gpus_per_node=2, device="cpu"), steps=MANY)
     write(job, ["slurm"], force=False)
     _scripts_are_bash(job)
     script = str(job.out / "launch.sbatch")
@@ -184,7 +184,7 @@ def test_a_batch_script_saves_and_queues_itself_again_before_its_time_is_up(
 
 @pytest.mark.slow
 def test_a_batch_script_that_finishes_is_not_queued_again(make_job: MakeJob, slurm: Mapping[str, str]) -> None:
-    job = make_job(layout=Layout(gpus_per_node=1, device="cpu"), steps=FEW)
+    job = make_job(placement=Placement.by_degrees(gpus_per_node=1, device="cpu"), steps=FEW)
     write(job, ["slurm"], force=False)
     _run([str(job.out / "launch.sbatch"), *PLAIN], **slurm)
     assert json.loads((job.out / "run" / "result.json").read_text())["status"] == "finished"
@@ -192,7 +192,7 @@ def test_a_batch_script_that_finishes_is_not_queued_again(make_job: MakeJob, slu
 
 
 def test_a_batch_script_asks_for_what_the_layout_says(make_job: MakeJob) -> None:
-    job = make_job(layout=Layout(nodes=2, gpus_per_node=4))
+    job = make_job(placement=Placement.by_degrees(nodes=2, gpus_per_node=4))
     write(job, ["slurm"], force=False)
     text = (job.out / "launch.sbatch").read_text()
     for option in ("--nodes=2", "--ntasks-per-node=1", "--gpus-per-node=4", "--requeue", "--signal=B:USR1@600"):
@@ -247,7 +247,7 @@ def cluster(tmp_path: Path) -> Iterator[dict[str, str]]:
 
 @pytest.mark.slow
 def test_a_ray_job_trains_is_stopped_saved_and_goes_on(make_job: MakeJob, cluster: dict[str, str]) -> None:
-    job = make_job(layout=Layout(gpus_per_node=2, device="cpu"), steps=600)
+    job = make_job(placement=Placement.by_degrees(gpus_per_node=2, device="cpu"), steps=600)
     write(job, ["ray"], force=False)
     _scripts_are_bash(job)
     submit = [str(job.out / "ray" / "submit.sh"), *PLAIN]

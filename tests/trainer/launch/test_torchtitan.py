@@ -21,7 +21,7 @@ from trainer.data.order import BatchOrder
 from trainer.data.shards import Corpus
 from trainer.export import llama as converter
 from trainer.launch.job import Job
-from trainer.launch.layout import Layout
+from trainer.launch.placement import Placement
 from trainer.launch.torchtitan import VERSION, export
 from trainer.launch.write import write
 from trainer.loop.schedule import learning_rate
@@ -73,7 +73,7 @@ def test_torchtitan_builds_our_model_and_our_schedule_of_our_tokens(
     torchtitan: str, make_job: MakeJob, words: Corpus, tmp_path: Path, tied: bool
 ) -> None:
     shape = SHAPE.model_copy(update={"tied": tied})
-    job = make_job(shape=shape, layout=Layout(gpus_per_node=2, micro_batch=2))
+    job = make_job(shape=shape, placement=Placement.by_degrees(gpus_per_node=2, micro_batch=2))
     spec = job.spec
     found, distance = _loaded(torchtitan, job, tmp_path)
 
@@ -123,8 +123,8 @@ def test_initial_weights_are_of_our_deviations(torchtitan: str, make_job: MakeJo
 def test_a_cosine_and_every_degree_are_taken(torchtitan: str, make_job: MakeJob, tmp_path: Path) -> None:
     shape = SHAPE.model_copy(update={"tied": False})
     schedule = ScheduleSpec(kind="cosine", warmup_tokens=512, floor=0.1)
-    layout = Layout(nodes=2, gpus_per_node=8, tensor=2, pipeline=2, context=2, micro_batch=1)
-    job = make_job(shape=shape, schedule=schedule, layout=layout)
+    placement = Placement.by_degrees(nodes=2, gpus_per_node=8, tensor=2, pipeline=2, context=2, micro_batch=1)
+    job = make_job(shape=shape, schedule=schedule, placement=placement)
     found, _ = _loaded(torchtitan, job, tmp_path)
     assert found["degrees"] == [2, 2, 2]
     # All of a rank's four sequences go through the pipeline, one at a time.
@@ -150,5 +150,5 @@ def test_what_torchtitan_cannot_express_is_refused(
     make_job: MakeJob, run: dict[str, Any], layout: dict[str, Any], said: str
 ) -> None:
     with pytest.raises(UserError) as refused:
-        export(make_job(layout=Layout(**layout), **run))
+        export(make_job(placement=Placement.by_degrees(**layout), **run))
     assert said in str(refused.value) and "\n" not in str(refused.value)
