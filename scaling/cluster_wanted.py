@@ -76,10 +76,8 @@ class ClusterWanted(Record):
             gpus = devices_within(LONGEST_DAYS, flops, self.accelerator, self.mfu, width=width)
             chosen = f"a power of two that finishes within {LONGEST_DAYS} days, {MOST_DEVICES:,} at most"
             if gpus > self.most:
-                gpus, chosen = (
-                    2 ** (self.most.bit_length() - 1),
-                    f"the power of two that {format_power(self.power_cap_kw or 0)} feed",
-                )
+                gpus = 2 ** (self.most.bit_length() - 1)
+                chosen = f"the power of two that {format_power(self.power_cap_kw or 0)} feed"
         else:
             gpus = min(gpus, self.most)
         made = cluster_estimate(flops, gpus, self.accelerator, self.mfu, self.price, width=width, region=self.region)

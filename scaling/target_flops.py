@@ -59,8 +59,8 @@ def target_of(
     tonnes of CO2e by the grid of ``wanted.region``; or a ``loss`` (nats a token) to reach with the least compute by
     ``fit``.
 
-    ``limits`` on energy and carbon hold it down. Without ``shape_at`` the model is a wide one, and failures take nothing
-    of its energy. Raises :class:`UserError` where none or several are given, or one can't be.
+    ``limits`` on energy and carbon hold it down. Without ``shape_at`` the model is a wide one, and failures take no
+    energy. Raises :class:`UserError` where none or several are given, or one can't be.
     """
     given = {"flops": flops, "days": days, "by": by, "usd": usd, "kwh": kwh, "tco2e": tco2e, "loss": loss}
     named = [name for name, value in given.items() if value is not None]

@@ -65,7 +65,7 @@ def launch(
 ) -> None:
     """Write files that start a recommended run: by our trainer here, under SLURM or Ray, by torchtitan, or to be read.
 
-    Without a layout the fastest one is worked out for the recommendation's cluster, or for --gpus, as in `scaling cost`.
+    Without a layout the fastest one is worked out for the recommendation's cluster, or for --gpus (`scaling cost`).
 
     Examples: scaling launch recommendation.yaml --to slurm --to torchtitan
               scaling launch recommendation.yaml --to torchrun --gpus-per-node 8

@@ -38,10 +38,16 @@ def evaluate(shape: ModelShape, layout: Layout, name: str, global_batch_sequence
 
 
 def fastest_plan(
-    shape: ModelShape, name: str, gpus: int, global_batch_tokens: int, *, rounding: float = MOST_ROUNDING
+    shape: ModelShape,
+    name: str,
+    gpus: int,
+    global_batch_tokens: int,
+    *,
+    rounding: float = MOST_ROUNDING,
+    most_tensor: int | None = None,
 ) -> ParallelPlan:
     """The layout over ``gpus`` with the highest expected MFU among those that fit, its batch within the share
-    ``rounding`` of the one asked for.
+    ``rounding`` of the one asked for, its tensor degree ``most_tensor`` at most.
 
     Where none fits, the one that needs least memory, with ``why_not``. Raises :class:`UserError` for an architecture
     that is not accounted for, and where the batch can't be dealt out to so many devices in any way.
@@ -53,7 +59,7 @@ def fastest_plan(
     best: tuple[float, Layout, int] | None = None
     least: tuple[float, Layout, int] | None = None
     usable = USABLE_SHARE * device.memory_gib * 2**30
-    for degrees, batch in _degrees(shape, device, gpus, asked, rounding):
+    for degrees, batch in _degrees(shape, device, gpus, asked, rounding, most_tensor or shape.heads):
         for layout, micro_batches in _variants(shape, degrees, batch):
             mfu = step_time(shape, layout, device, micro_batches).mfu
             if best is not None and mfu <= best[0]:
@@ -74,13 +80,13 @@ def fastest_plan(
 
 
 def _degrees(
-    shape: ModelShape, device: Accelerator, gpus: int, asked: int, rounding: float
+    shape: ModelShape, device: Accelerator, gpus: int, asked: int, rounding: float, most_tensor: int
 ) -> Iterator[tuple[Layout, int]]:
     """Degrees that multiply to ``gpus`` and cut evenly, each with the batch nearest to ``asked`` that divides among the
     replicas, and the nearest that gives each of them a multiple of the stages too."""
     most_parts = MOST_CONTEXT if shape.context >= LONG_CONTEXT else 1
     contexts = [c for c in _powers(most_parts) if shape.context % c == 0]
-    for t in _powers(min(device.scale_up_domain, shape.heads)):
+    for t in _powers(min(device.scale_up_domain, shape.heads, most_tensor)):
         for p in (p for p in range(1, min(MOST_PIPELINE, shape.layers, gpus) + 1) if gpus % p == 0):
             for c in contexts:
                 if gpus % (t * p * c):

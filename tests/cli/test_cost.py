@@ -115,3 +115,24 @@ def test_a_file_that_is_no_recommendation_is_refused(tmp_path: Path) -> None:
     (tmp_path / "other.yaml").write_text("run: {}\n", encoding="utf-8")
     done = scaling("cost", "other.yaml", cwd=tmp_path)
     assert done.returncode == 2 and "other.yaml is no recommendation" in done.stderr
+
+
+def test_energy_and_carbon_are_asked_for_by_one_option_and_the_page_and_json_say_so(tmp_path: Path) -> None:
+    truth = np.array([482.01, 2085.43, 1.81686, 0.34781, 0.36585])
+    runs = simulate_isoflop(truth, IsoflopDesign(5, 7, 1e19), 0.003, np.random.default_rng(0))
+    runs.to_csv(tmp_path / "runs.csv", index=False)
+    assert scaling("fit", "runs.csv", "--bootstrap", "100", "--out", "fit.json", cwd=tmp_path).returncode == 0
+    asked = ("recommend", "fit.json", "--tco2e", "20", "--region", "france", "--power-cap", "400")
+    made = json.loads(scaling(*asked, "--json", cwd=tmp_path).stdout)
+    assert made["cluster"]["tco2e"]["estimate"] == pytest.approx(20, rel=0.01)
+    assert made["cluster"]["site_kw"] <= 400 == made["limits"]["power_cap_kw"]
+    printed = scaling(*asked, cwd=tmp_path).stdout
+    assert printed.startswith(("ILLUSTRATION", "20 t of CO2e by the grid of france for H100"))
+    assert "of the site's power" in printed and "by dollars" in printed
+    for wrong, said in (
+        (("--max-kwh", "-1", "--flops", "1e22"), "--max-kwh is -1"),
+        (("--power-cap", "0", "--flops", "1e22"), "--power-cap is 0"),
+        (("--kwh", "0"), "kwh is 0"),
+    ):
+        done = scaling("recommend", "fit.json", *wrong, cwd=tmp_path)
+        assert done.returncode == 2 and said in done.stderr and len(done.stderr.strip().splitlines()) == 1

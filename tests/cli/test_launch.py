@@ -63,3 +63,13 @@ def test_what_cannot_be_launched_is_said_in_a_line(folder: Path) -> None:
     assert made.returncode == 2
     assert made.stderr.count("\n") == 1 and "export --to torchtitan" in made.stderr
     assert not (folder / "launch-mine").exists()
+
+
+def test_a_layout_is_worked_out_for_gpus_and_not_beside_another(folder: Path) -> None:
+    made = scaling("launch", "mine.yaml", "--to", "torchtitan", "--to", "slurm", "--gpus", "2", "--json", cwd=folder)
+    assert made.returncode == 0, made.stderr
+    found = json.loads(made.stdout)
+    assert found["placement"]["plan"]["global_batch_sequences"] == 2
+    assert [one["layout"] for one in found["targets"]] == ["one machine x 2: 2 data, ZeRO-3"] * 2
+    both = scaling("launch", "mine.yaml", "--to", "torchtitan", "--gpus", "2", "--tensor", "2", cwd=folder)
+    assert both.returncode == 2 and "--gpus has the layout worked out, and --tensor says it" in both.stderr

@@ -10,6 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from scaling.errors import UserError
+from scaling.limits import Limits
+from sweeps.planning.expectation import question_target
 from sweeps.study import Study, load_study, study_template
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -147,3 +149,42 @@ def test_a_context_that_the_architecture_can_not_have_is_told_before_anything_ru
     assert re.search(
         r":\d+  model\.context: context 134 can't be cut into equal chunks .* multiple of 64", complaint(path)
     )
+
+
+QUESTION = "  gpus: 64\n  days: 7\n  accelerator: h100\n"
+
+
+@pytest.mark.parametrize(
+    ("question", "asked"),
+    [
+        ("  usd: 2e6\n", "$2M of H100 hours"),
+        ("  kwh: 5e5\n  accelerator: a100\n", "500 MWh at the meter for A100"),
+        ("  tco2e: 100\n  region: france\n", "100 t of CO2e by the grid of france"),
+        ("  power_cap_kw: 2000\n  days: 7\n", "1,304 x H100, as 2,000 kW feed, for 7 days"),
+    ],
+)
+def test_a_question_in_money_energy_carbon_or_power_is_planned_for(tmp_path: Path, question: str, asked: str) -> None:
+    study = load_study(written(tmp_path, QUESTION, question))
+    target = question_target(study)
+    assert asked in target.asked and 1e22 < target.flops < 1e25
+    given = study.question.target(Limits(max_params=1e9))
+    assert given["limits"].max_params == 1e9 and given["limits"].power_cap_kw == study.question.power_cap_kw
+
+
+@pytest.mark.parametrize(
+    ("question", "said"),
+    [
+        ("  usd: 2e6\n  kwh: 5e5\n", "needs one of flops, gpus and days, usd, kwh, tco2e"),
+        ("  days: 7\n", "needs gpus beside them (and an accelerator), or power_cap_kw"),
+        ("  gpus: 8\n  flops: 1e21\n", "takes flops, or gpus and days, not both"),
+        ("  tco2e: 100\n  region: frannce\n", "Did you mean france"),
+        ("  kwh: -1\n", "question.kwh is -1"),
+    ],
+)
+def test_a_question_that_cannot_be_is_one_line(tmp_path: Path, question: str, said: str) -> None:
+    assert said in complaint(written(tmp_path, QUESTION, question))
+
+
+def test_a_study_planned_before_such_questions_is_the_same_study(tmp_path: Path) -> None:
+    planned = load_study(written(tmp_path)).settings_that_plan()
+    assert planned["question"] == {"flops": None, "gpus": 64, "days": 7, "accelerator": "h100"}

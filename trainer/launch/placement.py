@@ -63,7 +63,11 @@ class Placement(Record):
     def planned(cls, spec: RunSpec, accelerator: str, gpus: int, gpus_per_node: int | None = None) -> Placement:
         """The fastest layout of ``spec``, its batch kept, over ``gpus`` accelerators in machines of ``gpus_per_node``
         (as many of eight as divide them). :class:`UserError` where there is none."""
-        plan = fastest_plan(spec.shape, accelerator, gpus, spec.global_batch_tokens, rounding=0)
+        # torchtitan deals key-value heads out, and repeats none.
+        whole = spec.shape.kv_heads & -spec.shape.kv_heads
+        plan = fastest_plan(
+            spec.shape, accelerator, gpus, spec.global_batch_tokens, rounding=0, most_tensor=whole
+        )  # fmt: skip
         most = gpus_per_node or MACHINE
         machine = next(size for size in range(min(most, gpus), 0, -1) if gpus % size == 0)
         layout = Layout(**plan.model_dump(include=set(Layout.model_fields)))

@@ -9,12 +9,12 @@ from __future__ import annotations
 import re
 from importlib import resources
 
+from scaling.cost.parallel_plan import Layout, layout_line
 from scaling.errors import UserError
 from scaling.run_spec import RunSpec
 from scaling.shape import ModelShape
 from trainer.launch import hugging_face
 from trainer.launch.job import Exported, Job
-from trainer.launch.placement import Placement
 from trainer.models.llama import NORM_EPS, ROTARY_BASE
 
 __all__ = ["VERSION", "export"]
@@ -26,7 +26,12 @@ _DECAY = {"linear": "linear", "1-sqrt": "sqrt"}
 
 def export(job: Job) -> Exported:
     _expressible(job.spec)
-    _laid_out(job.spec.shape, job.placement)
+    try:
+        _laid_out(job.spec.shape, job.placement.layout)
+    except UserError as error:
+        if job.placement.plan is None:
+            raise
+        raise UserError(f"the fastest layout is {layout_line(job.placement.layout)}. {error}; or say one") from None
     template = resources.files("trainer.launch").joinpath("torchtitan_run.py").read_text(encoding="utf-8")
     tokenised = job.tokenised
     assets = hugging_face.export(job)
@@ -82,8 +87,7 @@ def _expressible(spec: RunSpec) -> None:
             )
 
 
-def _laid_out(shape: ModelShape, placement: Placement) -> None:
-    layout = placement.layout
+def _laid_out(shape: ModelShape, layout: Layout) -> None:
     for name, heads in (("heads", shape.heads), ("kv_heads", shape.kv_heads)):
         if heads % layout.tensor:
             raise UserError(f"--tensor {layout.tensor} does not divide {name} {heads}: take a divisor")

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from scaling import architectures
 from scaling.architectures.mamba2 import chunk_length
+from scaling.architectures.size_dial import transformer_aspect
 from scaling.design.family import Family
 from scaling.design.isoflop import isoflop_design
 from scaling.serving import decode_flops, kv_cache_bytes, prefill_flops
@@ -138,3 +139,21 @@ def test_a_shape_that_its_architecture_can_not_have_is_refused(
     fine = architectures.get(architecture).shape_for(1e6, vocabulary=1024, context=128)
     with pytest.raises(ValueError, match=message):
         ModelShape(**(fine.model_dump() | changes))
+
+
+@pytest.mark.parametrize("name", ["llama", "gpt2"])
+def test_shapes_around_one_are_of_the_sizes_and_ratios_asked_for_and_the_dials_is_among_them(name: str) -> None:
+    dial = architectures.get(name).shape_for(1e9, vocabulary=32_000, context=2048)
+    size = architectures.total_params(dial)
+    found = list(architectures.shapes_around(dial, 0.8 * size, 1.25 * size, 2.0))
+    assert dial in found and len(found) == len(set(found)) > 10
+    for shape in found:
+        total = architectures.total_params(shape)
+        assert 0.8 * size <= total <= 1.25 * size
+        assert 0.5 <= shape.width / shape.layers / transformer_aspect(total) <= 2
+        assert shape.width % 128 == 0 and (shape.vocabulary, shape.context) == (32_000, 2048)
+
+
+def test_an_architecture_without_such_a_dial_has_no_shapes_around() -> None:
+    dial = architectures.get("mamba2").shape_for(1e8, vocabulary=32_000, context=2048)
+    assert list(architectures.shapes_around(dial, 1e7, 1e9, 2.0)) == []

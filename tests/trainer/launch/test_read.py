@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +14,13 @@ import torch
 import yaml
 
 from scaling.architectures import total_params
+from scaling.cost.plan import fastest_plan
 from scaling.errors import UserError
 from scaling.run_spec import OptimizerSpec, Parametrisation
 from scaling.shape import ModelShape
 from trainer.data.shards import Corpus
-from trainer.launch import hugging_face, ray, slurm, table, torchrun
-from trainer.launch.job import read_job
+from trainer.launch import hugging_face, ray, slurm, table, torchrun, torchtitan
+from trainer.launch.job import Job, read_job
 from trainer.launch.placement import Placement
 from trainer.launch.write import TARGETS, write
 
@@ -177,3 +179,78 @@ def test_all_files_are_written_or_none_and_none_is_replaced_unasked(make_job: Ma
         write(other, ["torchrun"], force=False)
     write(other, ["torchrun"], force=True)
     assert (other.out / "run.yaml").read_text() == other.text
+
+
+# Layouts that are worked out
+
+
+def _recommended(write_run: Callable[..., Path], gpus: int, **run: Any) -> Path:
+    """A recommendation's file whose cluster is so many H100."""
+    path = write_run(**run)
+    document = yaml.safe_load(path.read_text()) | {"cluster": {"accelerator": "H100", "gpus": gpus, "plan": None}}
+    path.write_text(yaml.safe_dump(document))
+    return path
+
+
+def _read(path: Path, words: Corpus, **more: Any) -> Job:
+    corpora = words.directory.parent
+    return read_job(
+        path, corpus=None, workspace=corpora.parent, corpora=corpora, placement=None, out=path.parent / "out", **more
+    )
+
+
+def test_without_a_layout_the_plan_of_the_recommended_cluster_is_launched(
+    write_run: Callable[..., Path], words: Corpus
+) -> None:
+    job = _read(_recommended(write_run, 16, shape=SHAPES["llama untied"], sequences=4), words)
+    plan, spec = job.placement.plan, job.spec
+    assert plan is not None
+    asked = fastest_plan(spec.shape, "h100", 16, spec.global_batch_tokens, rounding=0, most_tensor=2)
+    assert plan == asked and plan.devices == 16 and plan.global_batch_sequences == 4
+    assert (job.placement.nodes, job.placement.gpus_per_node) == (2, 8)
+    written = torchtitan.export(job)
+    degrees = (plan.tensor, plan.pipeline, plan.context, job.placement.micro_batch_of(spec))
+    said = f"CONTEXT_PARALLEL, MICRO_BATCH, LOCAL_BATCH = {', '.join(map(str, degrees))}, "
+    assert said in written.files["torchtitan_run.py"] and plan.tensor * plan.pipeline > 1
+    assert "--nnodes 2" in written.files["launch.sh"]
+
+
+def test_our_trainer_takes_the_nearest_layout_that_it_has_and_says_so(
+    write_run: Callable[..., Path], words: Corpus
+) -> None:
+    job = _read(_recommended(write_run, 16, sequences=8), words)
+    assert job.placement.plan is not None
+    for module, nodes, many in ((slurm, 1, 8), (ray, 1, 8), (torchrun, 1, 8)):
+        made = module.export(job)
+        assert made.placement is not None and made.placement.layout.data == many
+        assert (made.placement.nodes, made.placement.processes) == (nodes, many)
+        [said] = [note for note in made.notes if "fastest layout of 16 x H100" in note]
+        assert "data-parallel alone" in said and "one machine x 8: 8 data, ZeRO-3" in said
+        assert ("torchrun by hand is for one machine" in said) == (module is torchrun)
+        assert not any("--micro-batch" in text for text in made.files.values())
+
+
+def test_gpus_name_a_cluster_for_any_runs_file_and_machines_may_be_smaller(
+    write_run: Callable[..., Path], words: Corpus
+) -> None:
+    path = write_run(sequences=8)
+    assert _read(path, words).placement == Placement()
+    job = _read(path, words, gpus=8, gpus_per_node=4, accelerator="a100")
+    assert job.placement.plan is not None and job.placement.plan.accelerator == "A100"
+    assert (job.placement.nodes, job.placement.gpus_per_node) == (2, 4)
+    with pytest.raises(UserError, match="no layout puts 8 sequences"):
+        _read(path, words, gpus=1024)
+
+
+def test_a_recommended_cluster_that_the_batch_cannot_use_is_one_process_and_said(
+    write_run: Callable[..., Path], words: Corpus
+) -> None:
+    job = _read(_recommended(write_run, 1024, sequences=8), words)
+    assert job.placement == Placement()
+    assert any("laid out for one process" in note and "no layout puts" in note for note in job.notes)
+
+
+def test_a_planned_layout_that_torchtitan_has_not_is_named(write_run: Callable[..., Path], words: Corpus) -> None:
+    job = _read(_recommended(write_run, 16, sequences=4), words)
+    with pytest.raises(UserError, match=r"the fastest layout is 2 tensor x 2 pipeline x 4 data.*can't tie the head"):
+        torchtitan.export(job)
