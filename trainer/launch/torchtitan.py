@@ -39,6 +39,12 @@ def export(job: Job) -> Exported:
     files |= {f"assets/{name}": text for name, text in assets.files.items()}
     files["launch.sh"] = _script(job)
     said = list(job.notes)
+    layout = job.placement.layout
+    if layout.virtual_stages > 1 and _schedule(job.spec.shape.layers, layout)[1] is None:
+        said.append(
+            f"torchtitan can't cut {job.spec.shape.layers} layers into {layout.virtual_stages} pieces for each of "
+            f"{layout.pipeline} stages: its pipeline waits longer (1F1B) than the account says"
+        )
     if tokenised is None:
         said.append(
             "the corpus's tokens are not here: torchtitan would train on its own c4; put a tokenizer of "
@@ -147,12 +153,27 @@ def _numbers(job: Job) -> str:
             ("TENSOR", "PIPELINE", "CONTEXT_PARALLEL", "MICRO_BATCH", "LOCAL_BATCH"),
             (layout.tensor, layout.pipeline, layout.context, micro, local),
         ),
+        (
+            ("PIPELINE_SCHEDULE", "LAYERS_A_PIECE", "RECOMPUTE"),
+            # What a person's degrees leave open is torchtitan's default.
+            (*_schedule(shape.layers, layout), "selective" if job.placement.plan is None else layout.recompute),
+        ),
     )
     lines = [f"{', '.join(names)} = {', '.join(map(repr, values))}" for names, values in rows]
     corpus = None if job.tokenised is None else str(job.tokenised.directory)
     return "\n".join(
         [f"# {job.title}", "# The run", *lines, f"CORPUS: str | None = {corpus!r}", "# End of the run", ""]
     )
+
+
+def _schedule(layers: int, layout: Layout) -> tuple[str, int | None]:
+    """The pipeline's schedule and the layers of each of its pieces; plain 1F1B where no number of them makes as many
+    pieces. torchtitan counts embedding and head as a layer each."""
+    pieces = layout.pipeline * layout.virtual_stages
+    for each in range(1, layers + 3):
+        if layout.virtual_stages > 1 and -(-(layers + 2) // each) == pieces:
+            return "Interleaved1F1B", each
+    return "1F1B", None
 
 
 def _script(job: Job) -> str:

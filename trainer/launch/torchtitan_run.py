@@ -27,6 +27,7 @@ from torchtitan.components.loss import ChunkedLossWrapper, CrossEntropyLoss
 from torchtitan.components.optimizer import LRSchedulersContainer, OptimizersContainer, ParamGroupConfig
 from torchtitan.config import ParallelismConfig, TrainingConfig
 from torchtitan.config.configs import DebugConfig
+from torchtitan.distributed.activation_checkpoint import ActivationCheckpointing, FullAC, SelectiveAC
 from torchtitan.distributed.pipeline_parallel import pipeline_llm
 from torchtitan.hf_datasets.text_datasets import HuggingFaceTextDataLoader
 from torchtitan.models.common import ComplexRoPE, Embedding, Linear, RMSNorm
@@ -49,6 +50,7 @@ LEARNING_RATE, BETAS, EPS, WEIGHT_DECAY, GRADIENT_CLIP = 0.001, (0.9, 0.95), 1e-
 WARMUP_STEPS, COOLDOWN_STEPS, COOLDOWN_SHAPE, FLOOR = 10, 20, "sqrt", 0.0
 SEED = 0
 TENSOR, PIPELINE, CONTEXT_PARALLEL, MICRO_BATCH, LOCAL_BATCH = 1, 1, 1, 8, 8
+PIPELINE_SCHEDULE, LAYERS_A_PIECE, RECOMPUTE = "1F1B", None, "selective"
 CORPUS: str | None = None
 # End of the run
 
@@ -175,6 +177,11 @@ def _optimizer() -> OptimizersContainer.Config:
     )
 
 
+def _recomputed() -> ActivationCheckpointing.Config | None:
+    """What the backward pass computes again: nothing, each layer, or what torchtitan selects."""
+    return {"none": None, "full": FullAC.Config(), "selective": SelectiveAC.Config()}[RECOMPUTE]
+
+
 def recommended() -> Trainer.Config:
     return Trainer.Config(
         model_spec=_model(),
@@ -204,6 +211,8 @@ def recommended() -> Trainer.Config:
             tensor_parallel_degree=TENSOR,
             pipeline_parallel_degree=PIPELINE,
             pipeline_parallel_microbatch_size=MICRO_BATCH,
+            pipeline_parallel_schedule=PIPELINE_SCHEDULE,
+            pipeline_parallel_layers_per_stage=LAYERS_A_PIECE,
             context_parallel_degree=CONTEXT_PARALLEL,
         ),
         dataloader=CorpusWindows.Config(dataset="corpus", dataset_path=CORPUS)
@@ -212,5 +221,6 @@ def recommended() -> Trainer.Config:
         checkpoint=CheckpointManager.Config(
             enable=True, interval=CHECKPOINT_STEPS, keep_latest_k=2, last_save_model_only=False
         ),
+        activation_checkpoint=_recomputed(),
         debug=DebugConfig(seed=SEED),
     )

@@ -80,6 +80,8 @@ def main(folder: Path, weights: Path, logits: Path) -> dict[str, Any]:
             parallelism.context_parallel_degree,
         ],
         "seed": config.debug.seed,
+        "pipeline": [parallelism.pipeline_parallel_schedule, parallelism.pipeline_parallel_layers_per_stage],
+        "recompute": config.activation_checkpoint and type(config.activation_checkpoint).__qualname__,
     }
 
 

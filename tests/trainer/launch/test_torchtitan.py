@@ -15,6 +15,8 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from scaling.architectures import total_params
+from scaling.cost.parallel_plan import Layout
+from scaling.cost.plan import evaluate
 from scaling.errors import UserError
 from scaling.run_spec import OptimizerSpec, Parametrisation, ScheduleSpec, SpikePolicy
 from trainer.data.order import BatchOrder
@@ -127,10 +129,36 @@ def test_a_cosine_and_every_degree_are_taken(torchtitan: str, make_job: MakeJob,
     job = make_job(shape=shape, schedule=schedule, placement=placement)
     found, _ = _loaded(torchtitan, job, tmp_path)
     assert found["degrees"] == [2, 2, 2]
+    assert found["pipeline"] == ["1F1B", None] and found["recompute"] == "SelectiveAC.Config"
     # All of a rank's four sequences go through the pipeline, one at a time.
     assert found["batch"][:2] == [4, 8]
     ours = [learning_rate(job.spec, step - 0.5) for step in range(2, 25)]  # type: ignore[arg-type]
     assert found["rates"][2:] == pytest.approx(ours, rel=1e-6)
+
+
+@pytest.mark.slow
+def test_a_layout_that_was_worked_out_is_taken_with_its_pieces_and_recomputation(
+    torchtitan: str, make_job: MakeJob, tmp_path: Path
+) -> None:
+    shape = SHAPE.model_copy(update={"tied": False, "layers": 6})
+    layout = Layout(tensor=2, pipeline=2, data=2, virtual_stages=2, micro_batch_sequences=1, recompute="full")
+    plan = evaluate(shape, layout, "h100", 8)
+    job = make_job(shape=shape, placement=Placement(gpus_per_node=8, layout=layout, plan=plan))
+    found, _ = _loaded(torchtitan, job, tmp_path)
+    # Six layers, embedding and head in four pieces of two.
+    assert found["pipeline"] == ["Interleaved1F1B", 2] and found["recompute"] == "FullAC.Config"
+    assert found["degrees"] == [2, 2, 1] and found["batch"][:2] == [4, 8]
+
+
+def test_pieces_that_torchtitan_cannot_make_are_said(make_job: MakeJob) -> None:
+    shape = SHAPE.model_copy(update={"tied": False, "layers": 10})
+    layout = Layout(pipeline=2, virtual_stages=5, micro_batch_sequences=1)
+    job = make_job(
+        shape=shape, placement=Placement(gpus_per_node=2, layout=layout, plan=evaluate(shape, layout, "h100", 8))
+    )
+    made = export(job)
+    assert "LAYERS_A_PIECE, RECOMPUTE = '1F1B', None, 'none'" in made.files["torchtitan_run.py"]
+    assert any("can't cut 10 layers into 5 pieces for each of 2 stages" in note for note in made.notes)
 
 
 @pytest.mark.parametrize(
