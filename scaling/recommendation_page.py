@@ -133,11 +133,12 @@ def _shape_by_dollars(made: Recommendation) -> str:
         saved += (
             f" (under {narrowest_measured():,} wide the MFU is an assumption)" if below else " (measured on A100 alone)"
         )
+    more = f"{other.flops / ours.flops - 1:+.1%}".replace("+0.0%", "the same").replace("-0.0%", "the same")
     ratio = " against ".join(f"{one.shape.width / one.shape.layers:.3g}" for one in (other, ours))
     lines = [
         f"by dollars: {_shape_line(other)} on {format_count(other.tokens)} tokens reach the compute-optimal "
         f"{_shape_line(ours)}'s loss for {saved} less, {format_usd(other.usd)} for {format_usd(ours.usd)}: "
-        f"{other.flops / ours.flops - 1:+.1%} FLOPs, {other.mfu:.1%} of the peak for {ours.mfu:.1%}",
+        f"{more} FLOPs, {other.mfu:.1%} of the peak for {ours.mfu:.1%}",
         f"width over depth {ratio}: what that does to the loss is known to {found.loss_open:.1%} (2001.08361, figure "
         f"5: within 3% over a factor of 21), and {found.flops_open:.0%} of the compute makes up for so much",
         (
