@@ -15,6 +15,7 @@ from scaling.run_spec import RunSpec
 from scaling.shape import ModelShape
 from trainer.launch import hugging_face
 from trainer.launch.job import Exported, Job
+from trainer.launch.placement import Placement
 from trainer.models.llama import NORM_EPS, ROTARY_BASE
 
 __all__ = ["VERSION", "export"]
@@ -154,9 +155,8 @@ def _numbers(job: Job) -> str:
             (layout.tensor, layout.pipeline, layout.context, micro, local),
         ),
         (
-            ("PIPELINE_SCHEDULE", "LAYERS_A_PIECE", "RECOMPUTE"),
-            # What a person's degrees leave open is torchtitan's default.
-            (*_schedule(shape.layers, layout), "selective" if job.placement.plan is None else layout.recompute),
+            ("PIPELINE_SCHEDULE", "LAYERS_A_PIECE", "RECOMPUTE", "RESHARD"),
+            (*_schedule(shape.layers, layout), *_kept(job.placement)),
         ),
     )
     lines = [f"{', '.join(names)} = {', '.join(map(repr, values))}" for names, values in rows]
@@ -164,6 +164,14 @@ def _numbers(job: Job) -> str:
     return "\n".join(
         [f"# {job.title}", "# The run", *lines, f"CORPUS: str | None = {corpus!r}", "# End of the run", ""]
     )
+
+
+def _kept(placement: Placement) -> tuple[str, str]:
+    """What is computed again, and whether weights are gathered again for the backward pass (ZeRO-3) or kept (as near as
+    torchtitan has ZeRO-1 and 2); what a person's degrees leave open is torchtitan's default."""
+    if placement.plan is None:
+        return "selective", "default"
+    return placement.layout.recompute, "always" if placement.layout.zero_stage == 3 else "never"
 
 
 def _schedule(layers: int, layout: Layout) -> tuple[str, int | None]:

@@ -50,7 +50,7 @@ LEARNING_RATE, BETAS, EPS, WEIGHT_DECAY, GRADIENT_CLIP = 0.001, (0.9, 0.95), 1e-
 WARMUP_STEPS, COOLDOWN_STEPS, COOLDOWN_SHAPE, FLOOR = 10, 20, "sqrt", 0.0
 SEED = 0
 TENSOR, PIPELINE, CONTEXT_PARALLEL, MICRO_BATCH, LOCAL_BATCH = 1, 1, 1, 8, 8
-PIPELINE_SCHEDULE, LAYERS_A_PIECE, RECOMPUTE = "1F1B", None, "selective"
+PIPELINE_SCHEDULE, LAYERS_A_PIECE, RECOMPUTE, RESHARD = "1F1B", None, "selective", "default"
 CORPUS: str | None = None
 # End of the run
 
@@ -208,6 +208,7 @@ def recommended() -> Trainer.Config:
         ),
         parallelism=ParallelismConfig(
             data_parallel_shard_degree=-1,  # all ranks that the others leave
+            fsdp_reshard_after_forward=RESHARD,
             tensor_parallel_degree=TENSOR,
             pipeline_parallel_degree=PIPELINE,
             pipeline_parallel_microbatch_size=MICRO_BATCH,

@@ -81,6 +81,7 @@ def main(folder: Path, weights: Path, logits: Path) -> dict[str, Any]:
         ],
         "seed": config.debug.seed,
         "pipeline": [parallelism.pipeline_parallel_schedule, parallelism.pipeline_parallel_layers_per_stage],
+        "reshard": parallelism.fsdp_reshard_after_forward,
         "recompute": config.activation_checkpoint and type(config.activation_checkpoint).__qualname__,
     }
 

@@ -130,6 +130,7 @@ def test_a_cosine_and_every_degree_are_taken(torchtitan: str, make_job: MakeJob,
     found, _ = _loaded(torchtitan, job, tmp_path)
     assert found["degrees"] == [2, 2, 2]
     assert found["pipeline"] == ["1F1B", None] and found["recompute"] == "SelectiveAC.Config"
+    assert found["reshard"] == "default"
     # All of a rank's four sequences go through the pipeline, one at a time.
     assert found["batch"][:2] == [4, 8]
     ours = [learning_rate(job.spec, step - 0.5) for step in range(2, 25)]  # type: ignore[arg-type]
@@ -147,6 +148,7 @@ def test_a_layout_that_was_worked_out_is_taken_with_its_pieces_and_recomputation
     found, _ = _loaded(torchtitan, job, tmp_path)
     # Six layers, embedding and head in four pieces of two.
     assert found["pipeline"] == ["Interleaved1F1B", 2] and found["recompute"] == "FullAC.Config"
+    assert found["reshard"] == "never"
     assert found["degrees"] == [2, 2, 1] and found["batch"][:2] == [4, 8]
 
 
@@ -157,7 +159,7 @@ def test_pieces_that_torchtitan_cannot_make_are_said(make_job: MakeJob) -> None:
         shape=shape, placement=Placement(gpus_per_node=2, layout=layout, plan=evaluate(shape, layout, "h100", 8))
     )
     made = export(job)
-    assert "LAYERS_A_PIECE, RECOMPUTE = '1F1B', None, 'none'" in made.files["torchtitan_run.py"]
+    assert "LAYERS_A_PIECE, RECOMPUTE, RESHARD = '1F1B', None, 'none', 'never'" in made.files["torchtitan_run.py"]
     assert any("can't cut 10 layers into 5 pieces for each of 2 stages" in note for note in made.notes)
 
 
