@@ -171,7 +171,7 @@ def cost_of(
     )
 
 
-def middle_length(tokens: float, branches: Collection[int] = ()) -> float:
+def middle_length(tokens: float, branches: Collection[float] = ()) -> float:
     """Of a run, or of the branches of its trunk: what they share is chosen for it."""
     return math.exp(statistics.fmean(map(math.log, branches or [tokens])))
 
