@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from analysis import report_tables as tables
 from analysis.comparison_data import ArmComparison, Multiplier, compare_views
 from analysis.figures import comparison
 from analysis.figures.gallery import laid_out
@@ -13,8 +12,10 @@ from analysis.interactive import Plot, plots_json
 from analysis.offline_page import render_plots
 from analysis.plotly_comparison import arms_plot, multiplier_plot
 from analysis.report import ReportFigure, still
-from analysis.report_tables import Table, table
 from analysis.study_view import StudyView
+from analysis.tables.laws import own_exponents
+from analysis.tables.recommendation import configuration
+from analysis.tables.table import Table, table
 from analysis.verdict import loss_interval, verdict
 from scaling.comparison import Comparison
 from scaling.errors import UserError
@@ -113,13 +114,13 @@ def _worth(told: Sequence[Comparison]) -> Table:
 
 
 def _exponents(views: Sequence[StudyView]) -> Table:
-    rows = [[view.name, *row] for view in views for row in tables.own_exponents(view.fit)]
+    rows = [[view.name, *row] for view in views for row in own_exponents(view.fit)]
     return table(("Study", "By", "#N* exponent", "#D* exponent", "Source"), rows)
 
 
 def _configurations(views: Sequence[StudyView]) -> Table:
     """One column a study; the quantities are those of the first that recommends something."""
-    made = [(view.name, tables.configuration(view.recommendation)) for view in views if view.recommendation]
+    made = [(view.name, configuration(view.recommendation)) for view in views if view.recommendation]
     if not made:
         return table((), ())
     values = [{row[0].text: row[1].text for row in of_one.rows} for _, of_one in made]

@@ -11,13 +11,17 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
-from analysis import report_tables as tables
 from analysis.explorer import refusal as explorer_refusal
 from analysis.figures.gallery import FIGURES, figure_bytes, rendered
 from analysis.interactive import plots, plots_json
 from analysis.offline_page import data_uri, render_plots
 from analysis.recommendation_yaml import recommendation_yaml
 from analysis.study_view import StudyView
+from analysis.tables.forecasts import back_test, outcome_rows
+from analysis.tables.hyperparameters import hyperparameters
+from analysis.tables.laws import OPTIMUM_STATUS, exponents, law_constants, minima, rejected
+from analysis.tables.recommendation import alternatives, configuration, post_training
+from analysis.tables.runs import plan, runs
 from analysis.verdict import forecast_sentence, loss_interval, percent, range_text, verdict
 from scaling.fit import Diagnostic
 from scaling.quantity import format_count
@@ -95,22 +99,22 @@ def report_html(view: StudyView) -> str:
         cost=figures.get("cost"),
         makespan=figures.get("makespan"),
         valleys=figures.get("hyperparameters"),
-        hyperparameters=tables.hyperparameters(view),
+        hyperparameters=hyperparameters(view),
         rates_basis=view.learning_rates.basis if view.learning_rates else "",
         diagnosis=[figures[name] for name in _DIAGNOSIS_FIGURES if name in figures],
-        outcome=tables.outcome_rows(view),
-        back_test=tables.back_test(view.fit),
-        exponents=tables.exponents(view.fit),
-        constants=tables.law_constants(view.fit),
-        minima=tables.minima(view.fit),
+        outcome=outcome_rows(view),
+        back_test=back_test(view.fit),
+        exponents=exponents(view.fit),
+        constants=law_constants(view.fit),
+        minima=minima(view.fit),
         findings=_findings(view),
-        rejected=tables.rejected(view.fit),
-        configuration=tables.configuration(recommendation) if recommendation else None,
-        post_training=tables.post_training(recommendation) if recommendation else None,
-        alternatives=tables.alternatives(recommendation) if recommendation else None,
+        rejected=rejected(view.fit),
+        configuration=configuration(recommendation) if recommendation else None,
+        post_training=post_training(recommendation) if recommendation else None,
+        alternatives=alternatives(recommendation) if recommendation else None,
         yaml=recommendation_yaml(recommendation) if recommendation else "",
-        plan=tables.plan(view),
-        runs=tables.runs(view),
+        plan=plan(view),
+        runs=runs(view),
         conventions=f"N counts {_PARAMS_WORDS[view.fit.params_convention]}; "
         f"C is {_FLOPS_WORDS[view.fit.flops_convention]}",
     )
@@ -161,7 +165,7 @@ def _findings(view: StudyView) -> list[Diagnostic]:
             found.append(Diagnostic(severity="refusal", code="refused", message=f"{name}: {estimator.reason}"))
     for optimum in fit.isoflop.optima:
         if optimum.status != "ok":
-            words = tables.OPTIMUM_STATUS[optimum.status]
+            words = OPTIMUM_STATUS[optimum.status]
             message = f"the iso-FLOP line at {optimum.flops:.2g} FLOPs is left out: {words}"
             found.append(Diagnostic(severity="warning", code="optimum", message=message))
     warnings = view.recommendation.warnings if view.recommendation else ()

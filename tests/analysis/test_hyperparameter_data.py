@@ -11,9 +11,9 @@ import pytest
 from analysis.figures.gallery import FIGURES
 from analysis.figures.hyperparameters import draw
 from analysis.hyperparameter_data import hyperparameters
-from analysis.report_tables import hyperparameters as table
 from analysis.study_view import StudyView
 from analysis.style import COLUMN_INCHES, PAGE_INCHES, settings
+from analysis.tables.hyperparameters import hyperparameters as table
 from scaling.fits.tuned_law import TunedTrial, fit_tuned_law
 from scaling.hyperparameters import fixed_rate, tuned_rate
 
