@@ -9,7 +9,7 @@ from analysis.best_runs import best_at_each_budget
 from analysis.explorer import refusal
 from analysis.saved_views import saved_views
 from analysis.study_view import StudyView
-from analysis.verdict import forecast_sentence, loss_interval, verdict
+from analysis.verdict import forecast_sentence, larger_runs_sentence, loss_interval, verdict
 from scaling.quantity import format_count, format_flops, format_interval
 
 __all__ = ["Pages", "description"]
@@ -50,9 +50,9 @@ def description(view: StudyView, pages: Pages | None = None) -> str:
         orders = f"{made.extrapolation_orders:.1f}"
         answer += f" Illustration, not advice: {orders} orders of magnitude beyond the fitted runs."
     lines = [answer, ""]
-    record = forecast_sentence(view)
-    if record is not None:
-        lines += [record, ""]
+    for record in (forecast_sentence(view), larger_runs_sentence(view)):
+        if record is not None:
+            lines += [record, ""]
     lines += [f"**{_plain(view.name)}** {_plain(view.question)}", ""]
     if pages is None:
         lines += ["Open `report.html` and `curves.html` under Artifacts.", ""]

@@ -17,12 +17,12 @@ from analysis.interactive import plots, plots_json
 from analysis.offline_page import data_uri, render_plots
 from analysis.recommendation_yaml import recommendation_yaml
 from analysis.study_view import StudyView
-from analysis.tables.forecasts import back_test, outcome_rows
+from analysis.tables.forecasts import back_test, larger_runs, outcome_rows
 from analysis.tables.hyperparameters import hyperparameters
 from analysis.tables.laws import OPTIMUM_STATUS, exponents, law_constants, minima, rejected
 from analysis.tables.recommendation import alternatives, configuration, post_training
 from analysis.tables.runs import plan, runs
-from analysis.verdict import forecast_sentence, loss_interval, percent, range_text, verdict
+from analysis.verdict import bounds, forecast_sentence, larger_runs_sentence, percent, range_text, verdict
 from scaling.fit import Diagnostic
 from scaling.quantity import format_count
 from scaling.record import Interval
@@ -92,6 +92,7 @@ def report_html(view: StudyView) -> str:
         level=level,
         verdict=verdict(view),
         record=forecast_sentence(view),
+        larger_record=larger_runs_sentence(view),
         tiles=_tiles(view),
         figures=[figures[name] for name in _FRONTIER_FIGURES if name in figures],
         predicted=figures.get("predicted_actual"),
@@ -103,6 +104,7 @@ def report_html(view: StudyView) -> str:
         rates_basis=view.learning_rates.basis if view.learning_rates else "",
         diagnosis=[figures[name] for name in _DIAGNOSIS_FIGURES if name in figures],
         outcome=outcome_rows(view),
+        larger=larger_runs(view),
         back_test=back_test(view.fit),
         exponents=exponents(view.fit),
         constants=law_constants(view.fit),
@@ -139,16 +141,14 @@ def _tiles(view: StudyView) -> list[_Tile]:
     if made is not None:
         tiles += _tile("Parameters", made.params) + _tile("Training tokens", made.tokens)
         if made.loss is not None:
-            bounds = loss_interval(made.loss).partition(" ")[2].strip("[]").replace(", ", " to ")
-            tiles.append(_Tile("Expected loss, nats/token", f"{made.loss.estimate:.2f}", bounds))
+            tiles.append(_Tile("Expected loss, nats/token", f"{made.loss.estimate:.2f}", bounds(made.loss)))
     else:
         for label, interval in (
             ("N* exponent", view.fit.parametric.n_exponent),
             ("by iso-FLOP", view.fit.isoflop.n_exponent),
         ):
             if interval is not None:
-                bounds = loss_interval(interval).partition(" ")[2].strip("[]").replace(", ", " to ")
-                tiles.append(_Tile(label, f"{interval.estimate:.2f}", bounds))
+                tiles.append(_Tile(label, f"{interval.estimate:.2f}", bounds(interval)))
     if view.outcome is not None:
         inside = "inside its interval" if view.outcome.inside else "outside its interval"
         tiles.append(_Tile("Hold-out forecast error", percent(view.outcome.relative_error), inside))

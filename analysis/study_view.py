@@ -25,7 +25,7 @@ from scaling.recommendation import Recommendation
 if TYPE_CHECKING:
     from analysis.diagnosis_data import Diagnosis
 
-__all__ = ["CURVE_COLUMNS", "PlanRow", "StudyView", "TrainedRun", "empty_curves"]
+__all__ = ["CURVE_COLUMNS", "LargerRun", "PlanRow", "StudyView", "TrainedRun", "empty_curves"]
 
 T = TypeVar("T")
 
@@ -74,6 +74,22 @@ class TrainedRun:
 
 
 @dataclass(frozen=True)
+class LargerRun:
+    """A run beyond the sweep whose loss was forecast before it started, and what came of it."""
+
+    run_key: str
+    label: str
+    stage: str
+    """``rung`` or ``final``."""
+    state: str
+    """As the ledger has it: ``planned``, ``running``, ``finished`` and so on."""
+    forecast: Forecast
+    outcome: Outcome | None = None
+    problems: tuple[str, ...] = ()
+    """Why the forecast can't be believed; empty for nearly all."""
+
+
+@dataclass(frozen=True)
 class StudyView:
     """One study and its answers.
 
@@ -103,9 +119,11 @@ class StudyView:
     notes: tuple[str, ...] = field(default=())
     """Anything else the reader must know: failed runs, what was skipped, limits of this study."""
     trained: tuple[TrainedRun, ...] = ()
-    """Every run that was started and has ended, of all stages."""
+    """Every run of the plan that was started and has ended, of all stages."""
     expected_stage_seconds: Mapping[str, float] = field(default_factory=dict)
     """By stage, what the plan expected it to take all workers together."""
+    larger: tuple[LargerRun, ...] = ()
+    """Rungs and large runs that were forecast, the smallest first; a run that was forecast twice is here twice."""
     _kept: dict[Callable[[StudyView], Any], Any] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def once(self, figure_data: Callable[[StudyView], T]) -> T:

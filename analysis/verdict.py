@@ -9,7 +9,16 @@ from scaling.fit import Fit
 from scaling.quantity import format_count, format_flops, format_interval
 from scaling.record import Interval
 
-__all__ = ["forecast_sentence", "loss_interval", "percent", "range_text", "status", "verdict"]
+__all__ = [
+    "bounds",
+    "forecast_sentence",
+    "larger_runs_sentence",
+    "loss_interval",
+    "percent",
+    "range_text",
+    "status",
+    "verdict",
+]
 
 
 def loss_interval(interval: Interval, digits: int = 2) -> str:
@@ -17,6 +26,13 @@ def loss_interval(interval: Interval, digits: int = 2) -> str:
     if interval.low is None or interval.high is None:
         return f"{interval.estimate:.{digits}f}"
     return f"{interval.estimate:.{digits}f} [{interval.low:.{digits}f}, {interval.high:.{digits}f}]"
+
+
+def bounds(interval: Interval, digits: int = 2) -> str:
+    """``4.27 to 4.41``; empty where a bound is missing."""
+    if interval.low is None or interval.high is None:
+        return ""
+    return f"{interval.low:.{digits}f} to {interval.high:.{digits}f}"
 
 
 def range_text(low: float | None, high: float | None) -> str:
@@ -72,3 +88,28 @@ def forecast_sentence(view: StudyView) -> str | None:
         said.format(loss_interval(forecast.loss, 3)) + f"; the run measured {outcome.loss:.3f}, "
         f"{where} the {forecast.level:.0%} interval (predicted/actual − 1 = {percent(outcome.relative_error)})."
     )
+
+
+def larger_runs_sentence(view: StudyView) -> str | None:
+    """What was forecast of the largest registered run and what it measured, and how many of the rungs below it held;
+    None where no larger run was forecast in a way that can be believed."""
+    # Of a run that was forecast twice, the newer.
+    runs = list({run.run_key: run for run in view.larger if not run.problems}.values())
+    if not runs:
+        return None
+    largest = runs[-1]
+    forecast, outcome = largest.forecast, largest.outcome
+    named = "The large run" if largest.stage == "final" else "The largest rung"
+    said = f"{named}, at {10**forecast.extrapolation_orders:.2g} times what its forecast rests on, was forecast "
+    said += f"{loss_interval(forecast.loss, 3)} nats before it started"
+    if outcome is None:
+        said += f"; it has {'not ended' if largest.state in ('planned', 'running') else largest.state}."
+    else:
+        where = "inside" if outcome.inside else "outside"
+        said += f" and measured {outcome.loss:.3f}, {where} the {forecast.level:.0%} interval "
+        said += f"(predicted/actual − 1 = {percent(outcome.relative_error)})."
+    scored = [run.outcome for run in runs[:-1] if run.outcome is not None]
+    if scored:
+        held = sum(each.inside for each in scored)
+        said += f" Of the {len(scored)} run{'s' if len(scored) > 1 else ''} below it {held} ended inside."
+    return said

@@ -7,6 +7,7 @@ step by step; a run that was trained elsewhere is taken over with its folder.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import sqlalchemy as sa
@@ -83,8 +84,8 @@ class FollowedRun(NullTracker):
         self._tracker: LedgerTracker | None = None
         self._key = ""
 
-    def starting(self, key: str) -> None:
-        """The run ``key`` is about to be trained. :class:`UserError` if somebody else is training it."""
+    def starting(self, key: str, folder: Path) -> None:
+        """The run ``key`` is about to be trained in ``folder``. :class:`UserError` if somebody else is training it."""
         if not self._workspace.has_ledger:
             return
         ledger = self._ledger = Ledger(self._workspace.ledger_url)
@@ -104,6 +105,7 @@ class FollowedRun(NullTracker):
             return  # it has ended, or was called off: nobody is told anything new
         self._key, self._tracker = key, LedgerTracker(ledger, key, self._owner)
         record_facts(ledger, [key], system_facts().model_dump(mode="json"))
+        self._workspace.link_run_folder(key, folder)
 
     @property
     def called_off(self) -> bool:
@@ -154,6 +156,7 @@ def score_folder(workspace: Workspace, folder: RunFolder) -> Scored:
                 f"no forecast of run {record.spec.key[:8]} is registered in {workspace.root}: register it before the "
                 "run starts (`scaling recommend STUDY --register`)"
             )
+        workspace.link_run_folder(record.spec.key, folder.path)
         adopt(ledger, record.spec.key, result.model_dump(mode="json"), record.begun_at, folder.curve().points())
         scored = _score(ledger, result)
         assert scored is not None

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from scaling.errors import UserError
-from sweeps.ledger.ledger import ENDED, Ledger, RunRow
+from sweeps.ledger.ledger import ENDED, LARGE, Ledger, RunRow
 from sweeps.planning.makespan import Job, makespan_seconds
 from sweeps.workspace import Workspace
 
@@ -42,6 +42,11 @@ class Standing:
         return [row for row in self.rows if row.state == "running"]
 
     @property
+    def waiting(self) -> list[RunRow]:
+        """Larger runs that are registered and that nobody trains: they wait for somebody, not for the study."""
+        return [row for row in self.rows if _waits(row)]
+
+    @property
     def troubled(self) -> list[RunRow]:
         """Runs with a failure in their record, and those that ended without a loss; a pruned trial is no trouble."""
         ended_so = ("failed", "diverged", "killed")
@@ -53,14 +58,25 @@ class Standing:
 
     @property
     def share(self) -> float:
-        """FLOPs done of those in the ledger; a branch counts what it trains itself."""
-        total = sum(row.own_flops for row in self.rows)
-        return sum(_own_share(row) * row.own_flops for row in self.rows) / total if total else 0.0
+        """FLOPs done of those in the ledger but for what is waiting; a branch counts what it trains itself."""
+        total = self.flops
+        done = sum(_own_share(row) * row.own_flops for row in self.rows if not _waits(row))
+        return done / total if total else 0.0
+
+    @property
+    def flops(self) -> float:
+        return sum(row.own_flops for row in self.rows if not _waits(row))
+
+    @property
+    def complete(self) -> bool:
+        """Whether all that the study's own workers train has ended."""
+        own = [row for row in self.rows if row.stage not in LARGE]
+        return bool(own) and not self.coming and all(row.state in ENDED for row in own)
 
     @property
     def ended(self) -> bool:
-        """Whether nothing in the ledger is left to be trained."""
-        return bool(self.rows) and all(row.state in ENDED for row in self.rows)
+        """Whether nothing in the ledger is left to be trained but for what is waiting."""
+        return bool(self.rows) and all(row.state in ENDED or _waits(row) for row in self.rows)
 
 
 def standing(ledger: Ledger, workspace: Workspace, study: str) -> Standing:
@@ -83,6 +99,10 @@ def standing(ledger: Ledger, workspace: Workspace, study: str) -> Standing:
     return Standing(study, rows, coming, _seconds_left(plan, rows, coming), _logs(workspace, rows))
 
 
+def _waits(row: RunRow) -> bool:
+    return row.stage in LARGE and row.state == "planned"
+
+
 def _own_share(row: RunRow) -> float:
     """What is done of what the run trains itself: a branch begins at its carrier's step."""
     if row.state in ("finished", "diverged"):
@@ -92,7 +112,7 @@ def _own_share(row: RunRow) -> float:
 
 
 def _seconds_left(frozen: Mapping[str, Any], rows: list[RunRow], coming: dict[str, int]) -> float | None:
-    still_open = [row for row in rows if row.state in ("planned", "running")]
+    still_open = [row for row in rows if row.state in ("planned", "running") and not _waits(row)]
     if len(rows) > LARGE_STUDY or not (still_open or coming):
         return None
     # Reading the plan imports torch, a second that a finished study's status does without.

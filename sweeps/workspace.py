@@ -91,6 +91,15 @@ class Workspace:
     def run_folder(self, key: str) -> Path:
         return self.runs / key[:16]
 
+    def link_run_folder(self, key: str, folder: Path) -> None:
+        """Make ``folder``, in which `scaling train` trains the run, the one that its key leads to."""
+        link = self.run_folder(key)
+        if link.exists() and not link.is_symlink():
+            return
+        link.parent.mkdir(exist_ok=True)
+        link.unlink(missing_ok=True)
+        link.symlink_to(folder.resolve(), target_is_directory=True)
+
     def study_folder(self, name: str) -> Path:
         return self.root / "studies" / name
 

@@ -10,7 +10,6 @@ import pandas as pd
 
 from analysis.figure_data import Allocation, Band, Isoflop, allocation, isoflop, loss_against_compute
 from analysis.study_view import StudyView, empty_curves
-from analysis.verdict import loss_interval
 from scaling.errors import UserError
 from scaling.fit import Fit
 from scaling.fits.together import fit_table
@@ -35,27 +34,22 @@ class Interim:
     lines: Isoflop | None = None
     allocation: Allocation | None = None
 
-    def told(self, plan: Plan) -> list[tuple[str, str, str]]:
-        """Names, values and their intervals."""
+    def told(self, plan: Plan) -> list[tuple[str, Interval]]:
+        """What the fit says, by name."""
         if self.fit is None:
             return []
-        fit, found = self.fit, []
+        fit, found = self.fit, list[tuple[str, Interval]]()
         for name, estimator in (("parametric law", fit.parametric), ("iso-FLOP lines", fit.isoflop)):
             if estimator.status == "ok" and estimator.n_exponent is not None:
-                found.append((f"N* exponent, {name}", *_apart(estimator.n_exponent)))
+                found.append((f"N* exponent, {name}", estimator.n_exponent))
         if fit.parametric.status != "ok":
             return found
-        found += [(name, *_apart(value)) for name, value in fit.parametric.parameters.items() if name == "E"]
+        found += [(name, value) for name, value in fit.parametric.parameters.items() if name == "E"]
         if fit.drift.status == "ok":
             point = plan.hold_out.point
             expected = predict(fit, params=point.params.total, tokens=point.tokens, flops=point.flops)
-            found.append(("hold-out, expected nats", *_apart(expected.loss)))
+            found.append(("hold-out, expected nats", expected.loss))
         return found
-
-
-def _apart(interval: Interval) -> tuple[str, str]:
-    value, _, bounds = loss_interval(interval).partition(" ")
-    return value, bounds.strip("[]").replace(", ", " to ")
 
 
 class InterimFit:

@@ -19,6 +19,7 @@ from analysis.interactive import Plot, plots_json
 from analysis.live.curves import GrowingCurves
 from analysis.live.interim import Interim, InterimFit, interim
 from analysis.plotly_figures import allocation_plot, isoflop_plot, loss_against_compute_plot
+from analysis.verdict import bounds
 from scaling import architectures
 from scaling.errors import UserError
 from scaling.fit import Fit
@@ -165,7 +166,7 @@ class LiveStudy:
 
     def _phase(self, now: Standing) -> tuple[str, str]:
         if now.ended and not now.coming:
-            return "ended", "The study has ended: nothing is left to be trained."
+            return "ended", "The study has ended: nothing is left to be trained." + _waiting(len(now.waiting))
         if now.running:
             return "running", f"{len(now.running)} runs are being trained."
         return "between", (
@@ -193,7 +194,8 @@ class LiveStudy:
             "runs": newest.runs,
             "refusal": newest.refusal,
             "lines": [
-                {"label": label, "value": value, "note": bounds} for label, value, bounds in newest.told(self._plan)
+                {"label": label, "value": f"{interval.estimate:.2f}", "note": bounds(interval)}
+                for label, interval in newest.told(self._plan)
             ],
             "own": self._own is not None,
         }
@@ -253,15 +255,21 @@ def _hold_out(rows: list[RunRow], params: float) -> HoldOut:
     return HoldOut(flops=rows[0].flops, params=params, losses=losses, forecast=None)
 
 
+def _waiting(runs: int) -> str:
+    """Of larger runs that are registered."""
+    if not runs:
+        return ""
+    return f" {runs} registered larger run{'s wait' if runs > 1 else ' waits'} for `scaling train`."
+
+
 def _facts(now: Standing) -> list[dict[str, str]]:
     """The numbers of ``scaling status``, a tile each."""
     ended = sum(row.state in ENDED for row in now.rows)
     coming = sum(now.coming.values())
     more = f"and {coming} to come: " + ", ".join(f"{runs} {stage}" for stage, runs in now.coming.items())
-    flops = format_flops(sum(row.own_flops for row in now.rows))
     facts = [
         {"label": "Runs ended", "value": f"{ended} of {len(now.rows)}", "note": more if coming else ""},
-        {"label": "Compute done", "value": f"{now.share:.0%}", "note": f"of {flops}"},
+        {"label": "Compute done", "value": f"{now.share:.0%}", "note": f"of {format_flops(now.flops)}"},
     ]
     if now.seconds_left is not None:
         left = format_duration(now.seconds_left)

@@ -1,14 +1,14 @@
-"""Forecasts beside what came of them: the hold-out's, and what the back-test says of forecasts like it."""
+"""Forecasts beside what came of them: the hold-out's, larger runs', and what the back-test says of them all."""
 
 from __future__ import annotations
 
-from analysis.study_view import StudyView
+from analysis.study_view import LargerRun, StudyView
 from analysis.tables.table import Cell, Table, table
 from analysis.verdict import loss_interval, percent
 from scaling.fit import Fit
 from scaling.quantity import format_count, format_flops
 
-__all__ = ["back_test", "outcome_rows"]
+__all__ = ["back_test", "larger_runs", "outcome_rows"]
 
 
 def outcome_rows(view: StudyView) -> Table | None:
@@ -41,6 +41,36 @@ def outcome_rows(view: StudyView) -> Table | None:
             ["Predicted/actual − 1", percent(outcome.relative_error), "inside" if outcome.inside else "outside"],
         ]
     return table(("Quantity", "Value", "Remark"), rows)
+
+
+def larger_runs(view: StudyView) -> Table:
+    """Each forecast of a rung or a large run beside what was measured, the smallest first."""
+    rows: list[list[Cell | str]] = []
+    for run in view.larger:
+        forecast, outcome = run.forecast, run.outcome
+        measured = ["", ""] if outcome is None else [f"{outcome.loss:.4f}", percent(outcome.relative_error)]
+        rows.append(
+            [
+                run.label,
+                Cell(format_flops(forecast.flops), forecast.flops),
+                f"{10**forecast.extrapolation_orders:.2g} ×",
+                loss_interval(forecast.loss, 4),
+                *measured,
+                _came(run),
+            ]
+        )
+    return table(
+        ("Run", "#Compute", "#Beyond its fit", "#Predicted loss", "#Measured", "#Predicted/actual − 1", "Interval"),
+        rows,
+    )
+
+
+def _came(run: LargerRun) -> str:
+    if run.problems:
+        return f"not believed: {'; '.join(run.problems)}"
+    if run.outcome is None:
+        return "not ended" if run.state in ("planned", "running") else run.state
+    return "inside" if run.outcome.inside else "outside"
 
 
 def back_test(fit: Fit) -> Table:

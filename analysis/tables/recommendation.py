@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from analysis.tables.table import Cell, Table, table
-from analysis.verdict import loss_interval, range_text
+from analysis.verdict import bounds, loss_interval, range_text
 from scaling.cost.parallel_plan import layout_line
 from scaling.quantity import format_count, format_duration, format_energy, format_flops, format_mass, format_usd
 from scaling.recommendation import Recommendation
@@ -24,8 +24,8 @@ def configuration(made: Recommendation) -> Table:
         _row("Parameters", made.params),
         _row("Tokens", made.tokens),
         _row("Tokens per parameter", made.tokens_per_param),
-        None if loss is None else ["Expected loss, nats per token", f"{loss.estimate:.3f}", _decimals(loss)],
-        None if bits is None else ["Expected bits per byte", f"{bits.estimate:.3f}", _decimals(bits)],
+        None if loss is None else ["Expected loss, nats per token", f"{loss.estimate:.3f}", bounds(loss, 3)],
+        None if bits is None else ["Expected bits per byte", f"{bits.estimate:.3f}", bounds(bits, 3)],
         None if made.flat_region is None else ["Sizes within 0.3% of that loss", range_text(*made.flat_region), ""],
         ["Architecture", f"{shape.architecture}, {shape.layers} layers × {shape.width} wide", ""],
         ["Heads", heads, ""],
@@ -62,10 +62,6 @@ def _row(label: str, interval: Interval | None, text: str | None = None) -> list
     if interval is None:
         return None
     return [label, text or format_count(interval.estimate), range_text(interval.low, interval.high)]
-
-
-def _decimals(i: Interval) -> str:
-    return "" if i.low is None or i.high is None else f"{i.low:.3f} to {i.high:.3f}"
 
 
 def _scientific(i: Interval) -> str:

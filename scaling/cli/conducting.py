@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from sweeps.conduct import Conductor
 
-__all__ = ["conducting"]
+__all__ = ["conducting", "log_to"]
 
 
 @contextmanager
@@ -30,7 +30,7 @@ def conducting(
 
     study = load_study(study_file)
     space = Workspace(workspace)
-    _log_to(space.logs / f"{study.name}.log")
+    log_to(space.logs / f"{study.name}.log")
 
     def terminate(number: int, _frame: FrameType | None) -> None:
         raise Interrupted(number)
@@ -49,7 +49,7 @@ def conducting(
             yield conductor
 
 
-def _log_to(path: Path) -> None:
+def log_to(path: Path) -> None:
     """Warnings of the libraries that we use go to a file: they are for whoever looks into a fault."""
     path.parent.mkdir(parents=True, exist_ok=True)
     # MLflow has a handler of its own on standard error, which would write into the live display.

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from scaling.errors import UserError
 
 if TYPE_CHECKING:
-    from analysis.study_view import StudyView, TrainedRun
+    from analysis.study_view import LargerRun, StudyView, TrainedRun
     from sweeps.conduct import Conductor, StudyResult
     from sweeps.ledger.ledger import RunRow
     from sweeps.planning.plan import Plan
@@ -70,10 +70,12 @@ def view_of(conductor: Conductor, study_file: Path) -> StudyView:
 
 
 def finished(conductor: Conductor, study_file: Path) -> StudyResult:
-    """The result of a study all of whose runs have ended; :class:`UserError` otherwise, for asking would train."""
+    """The result of a study all of whose own runs have ended; :class:`UserError` otherwise, for asking would train."""
+    from sweeps.standing import standing
+
     name = conductor.study.name
-    rows = conductor.ledger.runs(name) if conductor.ledger.plan_of(name) else []
-    if not rows or any(row.state in ("planned", "running") for row in rows):
+    planned = conductor.ledger.plan_of(name) is not None
+    if not planned or not standing(conductor.ledger, conductor.workspace, name).complete:
         where = conductor.workspace.root
         raise UserError(f"study {name!r} is not finished in the workspace {where}: scaling run {study_file}")
     return conductor.result(conductor.plan())
@@ -100,6 +102,7 @@ def _view(conductor: Conductor, result: StudyResult, study_file: Path, mlflow_co
         mlflow_command=mlflow_command,
         notes=tuple(f"{run.label} {run.state}: {run.error or 'its loss was not finite'}" for run in result.failed),
         trained=trained_runs(conductor, result.plan),
+        larger=larger_runs(conductor),
         expected_stage_seconds={
             stage: result.plan.stage_seconds(stage) for stage in ("probe", "tune", "sweep", "hold-out")
         },
@@ -107,8 +110,9 @@ def _view(conductor: Conductor, result: StudyResult, study_file: Path, mlflow_co
 
 
 def trained_runs(conductor: Conductor, plan: Plan) -> tuple[TrainedRun, ...]:
-    """When each run was trained, and what the plan's calibration expects of it; a branch is what its trunk left it."""
+    """When each run of the plan was trained, and what its calibration expects; a branch is what its trunk left it."""
     from analysis.study_view import TrainedRun
+    from sweeps.ledger.ledger import LARGE
 
     def expected(row: RunRow) -> float:
         whole = plan.calibration.seconds(row.spec.shape, row.spec.tokens, plan.numerics)
@@ -126,8 +130,25 @@ def trained_runs(conductor: Conductor, plan: Plan) -> tuple[TrainedRun, ...]:
             expected_seconds=expected(row),
         )
         for row in conductor.ledger.runs(conductor.study.name)
-        if row.started_at is not None and row.ended_at is not None
+        if row.stage not in LARGE and row.started_at is not None and row.ended_at is not None
     )
+
+
+def larger_runs(conductor: Conductor) -> tuple[LargerRun, ...]:
+    """The study's rungs and large runs that were forecast, the smallest first, and of one run the older forecast."""
+    from analysis.study_view import LargerRun
+    from sweeps.ledger.ledger import LARGE
+    from sweeps.ledger.registry import registry
+
+    name = conductor.study.name
+    rows = {row.key: row for row in conductor.ledger.runs(name) if row.stage in LARGE}
+    told = [
+        LargerRun(row.key, row.label, row.stage, row.state, each.forecast, each.outcome, each.problems)
+        for each in registry(conductor.ledger, conductor.workspace.forecasts, name).forecasts
+        for row in [rows.get(each.run_keys[0])]
+        if row is not None and len(each.run_keys) == 1
+    ]
+    return tuple(sorted(told, key=lambda run: run.forecast.flops))
 
 
 @contextmanager
@@ -178,19 +199,20 @@ def send_again(conductor: Conductor, plan: Plan, study_file: Path, uri: str, *, 
     """
     from sweeps.standing import standing
     from sweeps.tracking.projection import MlflowProjection
+    from sweeps.tracking.records import study_status
     from sweeps.tracking.store import STORE_FAULTS
 
     space, name = conductor.workspace, conductor.study.name
     absolute = space.tracking_uri(uri)
     conductor.ledger.reap()
     now = standing(conductor.ledger, space, name)
-    status = "RUNNING" if now.running else "KILLED" if not now.ended else "FINISHED"
+    status = study_status(now)
     try:
         artifacts = space.artifacts_uri(absolute)
-        projection = MlflowProjection(conductor.ledger.url, absolute, artifacts, name, plan, space.run_folder)
+        say = conductor.progress.say
+        projection = MlflowProjection(conductor.ledger.url, absolute, artifacts, name, plan, space.run_folder, say)
         projection.sync(anew=anew, progress=conductor.progress.step)
-        complete = now.ended and not now.coming
-        if complete:
+        if now.complete:
             result = conductor.result(plan)
             _publish(absolute, projection.parent_run_id, result, write_report(conductor, result, study_file))
         projection.end(status)
@@ -199,7 +221,7 @@ def send_again(conductor: Conductor, plan: Plan, study_file: Path, uri: str, *, 
         raise UserError(f"MLflow at {absolute} can't be reached: {reason}; start it, or give another --uri") from error
     started = sum(row.started_at is not None for row in now.rows)
     return {"study": name, "uri": absolute, "mlflow_run_id": projection.parent_run_id, "runs": started,
-            "status": status, "report": complete}  # fmt: skip
+            "status": status, "report": now.complete}  # fmt: skip
 
 
 def _publish(uri: str, parent_run_id: str, result: StudyResult, report: WrittenReport) -> None:

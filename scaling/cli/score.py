@@ -22,6 +22,7 @@ def score(
     Example: scaling score copied/recommendation-1a2b3c4d --workspace demo
     """
     from scaling.cli.pages import scored_line
+    from scaling.cli.sending import send
     from scaling.errors import UserError
     from sweeps.final_run import score_folder
     from sweeps.workspace import Workspace
@@ -29,14 +30,19 @@ def score(
 
     if not workspace.is_dir():
         raise UserError(f"--workspace {workspace} is no folder: name the workspace that the study ran in")
-    scored = score_folder(Workspace(workspace), RunFolder(folder))
+    space = Workspace(workspace)
+    scored = score_folder(space, RunFolder(folder))
+    model = send(space, scored, quiet=as_json)
     if as_json:
         print_json(
             {
                 "study": scored.study,
                 "forecast": scored.forecast.model_dump(mode="json"),
                 "outcome": scored.outcome.model_dump(mode="json"),
+                "model": model,
             }
         )
     else:
         typer.echo(f"measured  {scored.outcome.loss:.4f}\n{scored_line(scored)}")
+        if model is not None:
+            typer.echo(f"model     {model} in MLflow")

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from scaling.run_spec import RunSpec
     from sweeps.workspace import Workspace
     from trainer.distributed.world import World
+    from trainer.loop.numerics import Numerics
     from trainer.loop.result import RunResult
     from trainer.numerics_choice import NumericsWish
     from trainer.run_from_file import RunPlaces
@@ -167,6 +168,7 @@ def _train(
 ) -> None:
     from scaling.cli.pages import run_page, scored_line
     from scaling.cli.run_display import RunDisplay
+    from scaling.cli.sending import send
     from sweeps.final_run import FollowedRun
     from trainer.band_watch import BandWatch
     from trainer.run_from_file import train_file
@@ -178,11 +180,11 @@ def _train(
         followed = None if silent else FollowedRun(space, made, display.say)
         watch = None if made is None or made.band is None else BandWatch(made.band, display.say)
 
-        def starting(run: RunSpec, *how: Any) -> None:
+        def starting(run: RunSpec, numerics: Numerics, folder: Path) -> None:
             if followed is not None:
-                followed.starting(run.key)
+                followed.starting(run.key, folder)
             stop.listen()
-            display.starting(run, *how)
+            display.starting(run, numerics, folder)
 
         folder, result = train_file(
             spec,
@@ -197,6 +199,7 @@ def _train(
             checkpoint_seconds=checkpoint_seconds,
         )
     scored = None if followed is None else followed.ended(result)
+    model = None if scored is None else send(space, scored, quiet=as_json)
     if silent:
         pass
     elif as_json:
@@ -205,12 +208,15 @@ def _train(
             "outcome": scored and scored.outcome.model_dump(mode="json"),
             "renewed_forecast": watch and watch.renewed and watch.renewed.model_dump(mode="json"),
             "alarms": watch.alarms if watch else 0,
+            "model": model,
         }
         print_json({"folder": str(folder.path), **result.model_dump(mode="json"), **beside})
     elif result.status != "interrupted":
         typer.echo(run_page(folder.path, result))
         if scored is not None:
             typer.echo(scored_line(scored))
+        if model is not None:
+            typer.echo(f"model     {model} in MLflow")
     _leave(result, stop.received, silent=silent)
 
 

@@ -49,13 +49,15 @@ from sweeps.ledger.schema import (
     open_database,
 )
 
-__all__ = ["ENDED", "MAX_FAILURES", "Held", "Ledger", "PlannedRun", "RunRow", "Stage", "State"]
+__all__ = ["ENDED", "LARGE", "MAX_FAILURES", "Held", "Ledger", "PlannedRun", "RunRow", "Stage", "State"]
 
 LEDGER_VERSION = 3
 GENESIS = "0" * 64
 
 State = Literal["planned", "running", "finished", "diverged", "failed", "killed", "pruned"]
 Stage = Literal["probe", "tune", "sweep", "hold-out", "rung", "final"]
+LARGE: tuple[Stage, ...] = ("rung", "final")
+"""Trained by `scaling train`, when and where somebody starts it, and not by the study's own workers."""
 ENDED: tuple[State, ...] = ("finished", "diverged", "failed", "killed", "pruned")
 """What nobody trains unless somebody asks for it again."""
 

@@ -8,6 +8,7 @@ as it was, and stores keep equal points once.
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
@@ -18,6 +19,8 @@ from mlflow.entities import Param, RunTag
 from mlflow.exceptions import MlflowException
 from mlflow.protos.databricks_pb2 import RESOURCE_ALREADY_EXISTS, ErrorCode
 
+from scaling.errors import UserError
+from scaling.forecast import Forecast
 from scaling.record import content_hash
 from sweeps.ledger.ledger import Ledger, RunRow
 from sweeps.planning.plan import Plan
@@ -32,6 +35,7 @@ from sweeps.tracking.records import (
     system_tags,
     tags_of,
 )
+from sweeps.tracking.registered_model import register_model
 from sweeps.tracking.run_facts import facts_of_study
 from sweeps.tracking.sent import Sent, forget, sent_of, unsent_points
 from sweeps.tracking.store import active_runs, open_client
@@ -43,6 +47,7 @@ _GROWS = {"sweep", "hold_out", "rounds", "cured", "expected"}
 POINTS_PER_BATCH = 250
 """Four metrics a point at most, and MLflow takes 1,000 at a time."""
 _LAYOUT_TAG = "scaling.layout"
+log = logging.getLogger(__name__)
 
 
 class MlflowProjection:
@@ -56,14 +61,18 @@ class MlflowProjection:
         study: str,
         plan: Plan,
         checkpoints: Callable[[str], Path] | None = None,
+        say: Callable[[str], None] = log.warning,
     ) -> None:
         """``artifacts`` is where a new experiment keeps its files; None leaves it to the tracking server.
 
-        ``checkpoints`` gives the folder of a run's by its key; without it they are not named.
+        ``checkpoints`` gives the folder of a run's by its key; without it they are not named, and no model is
+        registered. ``say`` is told of a model that can't be.
         """
         self.answered_at = time.monotonic()
         """When the store last did what it was asked."""
-        self._artifacts, self._checkpoints = artifacts, checkpoints
+        self.models: dict[str, str] = {}
+        """By run key, the registered models of the large runs that were sent to their end."""
+        self._artifacts, self._checkpoints, self._say = artifacts, checkpoints, say
         self._ledger = Ledger(ledger_url)
         self._client: MlflowClient = open_client(tracking_uri)
         self._uri, self._study, self._plan = tracking_uri, study, plan
@@ -200,12 +209,23 @@ class MlflowProjection:
             self._client.delete_tag(run_id, "scaling.error")  # it was planned again
         final = final_metrics(row) if row.state in ("finished", "diverged") else []
         self._client.log_batch(run_id, metrics=final, tags=system_tags(row, facts))
+        if row.stage == "final" and row.state == "finished" and self._checkpoints is not None:
+            self._register_model(run_id, row, self._checkpoints(row.key))
         if row.state == "running":
             self._client.update_run(run_id, status="RUNNING")
         else:
             ended = int((row.ended_at or time.time()) * 1000)
             self._client.set_terminated(run_id, status=STATUS[row.state], end_time=ended)
         self._remember(row.key, sent._replace(state_sent=row.state))
+        self.answered_at = time.monotonic()
+
+    def _register_model(self, mlflow_run_id: str, row: RunRow, folder: Path) -> None:
+        link = self._forecasts.get(row.key)
+        forecast = None if link is None else Forecast.model_validate(link.forecast)
+        try:
+            self.models[row.key] = register_model(self._client, mlflow_run_id, self._study, row, folder, forecast)
+        except UserError as error:
+            self._say(f"{row.label}: its model is not registered in MLflow: {error}")
         self.answered_at = time.monotonic()
 
     def _child(self, row: RunRow, rows: dict[str, RunRow], carriers: set[str | None]) -> Sent:

@@ -13,8 +13,19 @@ from mlflow.entities import Metric, Param, RunTag
 from scaling import architectures
 from scaling.quantity import format_count
 from sweeps.ledger.ledger import RunRow
+from sweeps.standing import Standing
 
-__all__ = ["LAYOUT", "STATUS", "final_metrics", "forecast_metrics", "metrics_of", "params_of", "system_tags", "tags_of"]
+__all__ = [
+    "LAYOUT",
+    "STATUS",
+    "final_metrics",
+    "forecast_metrics",
+    "metrics_of",
+    "params_of",
+    "study_status",
+    "system_tags",
+    "tags_of",
+]
 
 LAYOUT = "2"
 """Raise it when runs get other tags, parameters or metrics: runs that were sent before are then brought up to date."""
@@ -41,6 +52,11 @@ _FINAL = (
 )
 _NOT_IN_NAMES = re.compile(r"[^\w\-. :/]", re.ASCII)
 _LONGEST_TAG = 5000
+
+
+def study_status(now: Standing) -> str:
+    """Of the study's own MLflow run, once nobody projects it any more."""
+    return "RUNNING" if now.running else "FINISHED" if now.ended else "KILLED"
 
 
 def tags_of(row: RunRow, study: str, kind: str, numerics: str, checkpoints: Path | None = None) -> dict[str, str]:

@@ -22,8 +22,9 @@ from scaling import architectures
 from scaling.errors import UserError
 from scaling.laws.chinchilla import CHINCHILLA
 from sweeps.conduct import Conductor
-from sweeps.ledger.ledger import Ledger
+from sweeps.ledger.ledger import Ledger, PlannedRun
 from sweeps.ledger.owner import Owner
+from sweeps.planning.plan import run_spec
 from sweeps.standing import standing
 from sweeps.study import Study
 from sweeps.workspace import Workspace
@@ -140,6 +141,23 @@ def test_the_interim_fit_is_refused_in_words_until_the_runs_bear_it(hand: Hand) 
     assert fit["runs"] == 12 and fit["refusal"] is None
     assert any(line["label"].startswith("N* exponent") for line in fit["lines"])
     assert {"loss_against_compute", "allocation_params"} <= set(json.loads(look.figures()))
+
+
+def test_a_registered_large_run_does_not_keep_the_study_from_its_end(hand: Hand) -> None:
+    for _ in range(len(hand.plan.sweep)):
+        hand.finish(hand.start())
+    point = hand.plan.hold_out.point
+    specs = [run_spec(hand.study, hand.plan, point.shape, point.tokens, 0.01, seed) for seed in range(3)]
+    hand.ledger.add(hand.study.name, [PlannedRun(spec=specs[0], stage="hold-out", label="hold-out")])
+    held = hand.ledger.lease(hand.study.name, "hold-out", hand.owner)
+    assert held is not None
+    hand.finish(held.key)
+    look = LiveStudy(hand.study.name, hand.root)
+    assert look.state()["phase"] == "ended" and "larger" not in look.state()["words"]
+    hand.ledger.add(hand.study.name, [PlannedRun(spec=spec, stage="final", label="large") for spec in specs[1:]])
+    told = look.state()
+    assert (told["phase"], told["share"]) == ("ended", 1.0)
+    assert "2 registered larger runs wait for `scaling train`" in told["words"]
 
 
 def test_failures_are_told_with_their_reason(hand: Hand) -> None:

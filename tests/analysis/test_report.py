@@ -15,13 +15,17 @@ from pathlib import Path
 
 import pytest
 
+from analysis.description import description
 from analysis.interactive import plots, write_page
 from analysis.offline_page import packed
 from analysis.report import report_html, write_report
-from analysis.study_view import StudyView, empty_curves
-from analysis.verdict import forecast_sentence, verdict
+from analysis.study_view import LargerRun, StudyView, empty_curves
+from analysis.tables.forecasts import larger_runs
+from analysis.verdict import forecast_sentence, larger_runs_sentence, verdict
 from scaling.fit import RejectedRow
 from scaling.fits.together import fit_table
+from scaling.forecast import Forecast
+from scaling.prediction import score
 
 from .conftest import simulate, trained
 from .test_figure_data import refused
@@ -162,6 +166,47 @@ def test_refusals_and_rejected_rows_are_told(view: StudyView) -> None:
     assert "no budget has four sizes" in text
     assert "loss is empty" in text
     assert "No forecast was registered" in text
+
+
+def larger(forecast: Forecast, **changes: object) -> LargerRun:
+    """A rung of the study's own forecast, which it misses by nothing; ``changes`` replace fields."""
+    outcome = score(forecast, [forecast.loss.estimate], ["a" * 64])
+    made = LargerRun("a" * 64, "rung llama 1M · 30M tokens", "rung", "finished", forecast, outcome)
+    return dataclasses.replace(made, **changes)
+
+
+def test_larger_runs_stand_beside_the_hold_out_with_what_came_of_them(
+    make_view: Callable[..., StudyView], forecast: Forecast
+) -> None:
+    missed = score(forecast, [1.5 * forecast.loss.estimate], ["b" * 64])
+    large = larger(forecast, run_key="b" * 64, stage="final", label="final llama 2M", outcome=missed)
+    view = make_view(larger=(larger(forecast), large))
+    text = Page(report_html(view)).text
+    sentence = larger_runs_sentence(view)
+    assert sentence is not None and sentence.startswith("The large run, at ") and sentence in text
+    assert "outside the 90% interval" in sentence and "Of the 1 run below it 1 ended inside" in sentence
+    assert sentence in description(view)
+    rows = [[cell.text for cell in row] for row in larger_runs(view).rows]
+    assert [row[-1] for row in rows] == ["inside", "outside"]
+    assert rows[1][4:6] == [f"{missed.loss:.4f}", "−33.33%"]
+    assert all(cell in text for row in rows for cell in row)
+
+
+def test_a_larger_run_that_has_not_ended_or_whose_forecast_came_late_is_said_to(
+    make_view: Callable[..., StudyView], forecast: Forecast
+) -> None:
+    waits = larger(forecast, stage="final", state="planned", outcome=None)
+    view = make_view(larger=(waits,), forecast=None, outcome=None)
+    assert str(larger_runs_sentence(view)).endswith("nats before it started; it has not ended.")
+    assert "No forecast was registered" not in Page(report_html(view)).text
+    late = make_view(larger=(dataclasses.replace(waits, problems=("its run had started before",)),))
+    assert larger_runs_sentence(late) is None, "no record of what can't be believed"
+    assert larger_runs(late).rows[0][-1].text == "not believed: its run had started before"
+
+
+def test_without_larger_runs_nothing_is_said_of_them(view: StudyView, page: Page) -> None:
+    assert larger_runs_sentence(view) is None
+    assert "Larger runs" not in page.text
 
 
 def _seconds_and_bytes_of_a_report(make_view: Callable[..., StudyView], budgets: int, sizes: int) -> tuple[float, int]:

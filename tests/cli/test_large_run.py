@@ -34,13 +34,19 @@ def studied(tmp_path_factory: pytest.TempPathFactory) -> Path:
             "replicates": 1,
         },
         "hyperparameters": {"learning_rate": 0.01, "global_batch_tokens": 128},
-        "track": {"mlflow": None},
     }  # fmt: skip
     (folder / "tiny.yaml").write_text(yaml.safe_dump(study))
     command = [sys.executable, "-m", "scaling.cli.main", "run", "tiny.yaml", "-w", "ws"]
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=280)
     assert done.returncode == 0, done.stderr
     return folder
+
+
+def report(folder: Path) -> str:
+    """What `scaling report` writes."""
+    done = scaling("report", "tiny.yaml", "-w", "ws", "--json", cwd=folder)
+    assert done.returncode == 0, done.stderr
+    return Path(folder, json.loads(done.stdout)["report"]).read_text()
 
 
 @pytest.mark.slow
@@ -53,6 +59,8 @@ def test_a_recommendation_is_launched_by_two_processes_stopped_and_ended_by_one_
     assert made.stdout.count("wrote large.") == 4, "and three rungs"
     largest = json.loads((studied / "ws/studies/tiny/fit.json").read_text())["fitted_range"]["flops"][1]
     assert 3e11 / largest >= 30
+
+    assert "it has not ended" in report(studied)
 
     torchrun = [str(Path(sys.executable).with_name("torchrun")), "--nproc-per-node", "2", "-m", "scaling.cli.main"]
     command = [*torchrun, "train", "large.yaml", "-w", "ws", *PLAIN]
@@ -82,6 +90,8 @@ def test_a_recommendation_is_launched_by_two_processes_stopped_and_ended_by_one_
     listed = json.loads(scaling("forecasts", "tiny", "-w", "ws", "--json", cwd=studied).stdout)
     large = next(each for each in listed["forecasts"] if each["run_keys"] == [result["run_key"]])
     assert large["problems"] == [] and large["outcome"] == result["outcome"]
+    assert result["model"] == "models:/scaling-tiny/1"
+    assert f"and measured {result['loss_nats']:.3f}" in report(studied)
 
 
 @pytest.mark.slow

@@ -20,6 +20,7 @@ from typing import Any
 import pytest
 
 from ..sweeps.conftest import Silent, write_text
+from ..sweeps.large import Large
 from ..sweeps.projected import STUDY, Projected, frozen_study
 
 pytestmark = [
@@ -138,10 +139,10 @@ def test_processes_that_start_together_on_a_new_database_set_it_up_once_and_none
 
 
 @contextmanager
-def server(projected: Projected, port: int) -> Iterator[str]:
+def server(projected: Projected | Large, port: int, *options: str) -> Iterator[str]:
     """A real MLflow server on the workspace's database; killed, not asked, at the end."""
     command = [sys.executable, "-m", "mlflow", "server", "--backend-store-uri", projected.uri, "--host", "127.0.0.1"]
-    command += ["--port", str(port), "--workers", "1"]
+    command += ["--port", str(port), "--workers", "1", *options]
     process = subprocess.Popen(
         command, cwd=projected.workspace.root, start_new_session=True, stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,

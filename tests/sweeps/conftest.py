@@ -9,6 +9,7 @@ import pytest
 
 from sweeps.study import Study
 
+from .large import Large
 from .projected import Projected, frozen_study
 
 WORDS = ["the", "a", "sun", "moon", "tree", "river", "runs", "falls", "sings", "sleeps", "old", "new", "red", "cold"]
@@ -86,3 +87,8 @@ def frozen(tiny_text: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[S
 @pytest.fixture
 def projected(frozen: tuple[Study, Path], tmp_path: Path) -> Projected:
     return Projected(*frozen, tmp_path / "workspace")
+
+
+@pytest.fixture
+def large(projected: Projected, tiny_text: Path, silent: Silent) -> Large:
+    return Large(projected, tiny_text, silent)
