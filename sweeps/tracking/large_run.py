@@ -8,6 +8,7 @@ from scaling.errors import UserError
 from sweeps.ledger.ledger import Ledger
 from sweeps.planning.plan import Plan
 from sweeps.standing import standing
+from sweeps.study import load_study
 from sweeps.tracking.projection import MlflowProjection
 from sweeps.tracking.records import study_status
 from sweeps.workspace import Workspace
@@ -36,8 +37,9 @@ def _sent(
 ) -> str | None:
     ledger = Ledger(workspace.ledger_url)
     try:
-        frozen = ledger.plan_of(study)
-        uri = frozen and (frozen[0].get("track") or {}).get("mlflow")
+        frozen, file = ledger.plan_of(study), workspace.study_folder(study) / "study.yaml"
+        # As it was conducted last; the ledger holds no more of a study than its plan depends on.
+        uri = load_study(file).track.mlflow if file.is_file() else None
         if frozen is None or uri is None:
             return None
         plan, absolute = Plan.model_validate(frozen[1]), workspace.tracking_uri(uri)
@@ -46,7 +48,7 @@ def _sent(
             projection = MlflowProjection(ledger.url, absolute, artifacts, study, plan, folder_of, say)
             projection.sync(progress=progress)
             projection.end(study_status(standing(ledger, workspace, study)))
-        return projection.models.get(key)
+        return projection.model_of(key)
     finally:
         ledger.close()
 

@@ -35,7 +35,7 @@ from sweeps.tracking.records import (
     system_tags,
     tags_of,
 )
-from sweeps.tracking.registered_model import register_model
+from sweeps.tracking.registered_model import register_model, registered_model
 from sweeps.tracking.run_facts import facts_of_study
 from sweeps.tracking.sent import Sent, forget, sent_of, unsent_points
 from sweeps.tracking.store import active_runs, open_client
@@ -70,8 +70,6 @@ class MlflowProjection:
         """
         self.answered_at = time.monotonic()
         """When the store last did what it was asked."""
-        self.models: dict[str, str] = {}
-        """By run key, the registered models of the large runs that were sent to their end."""
         self._artifacts, self._checkpoints, self._say = artifacts, checkpoints, say
         self._ledger = Ledger(ledger_url)
         self._client: MlflowClient = open_client(tracking_uri)
@@ -163,6 +161,11 @@ class MlflowProjection:
         self._client.set_terminated(self.parent_run_id, status=status)
         self._ledger.close()
 
+    def model_of(self, key: str) -> str | None:
+        """The address of the registered model of the run ``key``, if it has one."""
+        sent = self._sent.get(key)
+        return None if sent is None else registered_model(self._client, sent.mlflow_run_id, self._study)
+
     # Its runs
 
     def sync(self, *, anew: bool = False, progress: Callable[[str, float], None] | None = None) -> None:
@@ -223,7 +226,7 @@ class MlflowProjection:
         link = self._forecasts.get(row.key)
         forecast = None if link is None else Forecast.model_validate(link.forecast)
         try:
-            self.models[row.key] = register_model(self._client, mlflow_run_id, self._study, row, folder, forecast)
+            register_model(self._client, mlflow_run_id, self._study, row, folder, forecast)
         except UserError as error:
             self._say(f"{row.label}: its model is not registered in MLflow: {error}")
         self.answered_at = time.monotonic()

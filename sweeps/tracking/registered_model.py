@@ -20,7 +20,7 @@ from scaling.prediction import score
 from scaling.quantity import format_count
 from sweeps.ledger.ledger import RunRow
 
-__all__ = ["MODEL_PREFIX", "register_model"]
+__all__ = ["MODEL_PREFIX", "register_model", "registered_model"]
 
 MODEL_PREFIX = "scaling-"
 """As ``scaling/`` of experiments, but that MLflow allows no slash here."""
@@ -39,28 +39,34 @@ _REFUSED = {
 """What a store answers that has no registry, or none for us; anything else may go well the next time."""
 
 
+def registered_model(client: MlflowClient, mlflow_run_id: str, study: str) -> str | None:
+    """The address of the model that the MLflow run was registered as, ``models:/NAME/VERSION``; None if it was not."""
+    name = MODEL_PREFIX + study
+    try:
+        found = client.search_model_versions(f"run_id = '{mlflow_run_id}'")
+    except MlflowException as error:
+        if error.error_code not in _REFUSED:
+            raise
+        return None
+    return next((f"models:/{name}/{each.version}" for each in found if each.name == name), None)
+
+
 def register_model(
     client: MlflowClient, mlflow_run_id: str, study: str, row: RunRow, folder: Path, forecast: Forecast | None
-) -> str:
-    """Log the export of the finished run ``row``, trained in ``folder``, to its MLflow run and register it; returns its
-    address, ``models:/NAME/VERSION``. What is registered already stays.
+) -> None:
+    """Log the export of the finished run ``row``, trained in ``folder``, to its MLflow run and register it, if it is
+    not registered.
 
-    Raises :class:`UserError` where the run can't be exported or the store keeps no registry; its files are logged then.
+    Raises :class:`UserError` where the run can't be exported, or the store has no registry: its files are logged then.
     """
-    name, refusal = MODEL_PREFIX + study, None
-    try:
-        for known in client.search_model_versions(f"run_id = '{mlflow_run_id}'"):
-            if known.name == name:
-                return f"models:/{name}/{known.version}"
-    except MlflowException as error:
-        refusal = _refusal(error)
+    if registered_model(client, mlflow_run_id, study) is not None:
+        return
+    name = MODEL_PREFIX + study
     _log_export(client, mlflow_run_id, folder)
-    if refusal is not None:
-        raise refusal
     source = f"{client.get_run(mlflow_run_id).info.artifact_uri}/{_FILES}"
     try:
         _add_model(client, name, study)
-        made = client.create_model_version(
+        client.create_model_version(
             name,
             source,
             mlflow_run_id,
@@ -69,15 +75,12 @@ def register_model(
             await_creation_for=0,
         )
     except MlflowException as error:
-        raise _refusal(error) from None
-    return f"models:/{name}/{made.version}"
-
-
-def _refusal(error: MlflowException) -> UserError:
-    if error.error_code not in _REFUSED:
-        raise error
-    reason = str(error).strip().splitlines()[0]
-    return UserError(f"the store has no model registry, or it refuses ({reason}); the export is under the run, in {_FILES}/")
+        if error.error_code not in _REFUSED:
+            raise
+        reason = str(error).strip().splitlines()[0]
+        raise UserError(
+            f"the store has no model registry, or it refuses ({reason}); the export is under the run, in {_FILES}/"
+        ) from None
 
 
 def _log_export(client: MlflowClient, mlflow_run_id: str, folder: Path) -> None:

@@ -32,6 +32,7 @@ class Large:
         self.plan, self.uri = projected.plan, projected.uri
         conductor = Conductor(study, self.workspace, silent)
         corpora = conductor.workspace.corpora
+        conductor.plan()
         # The frozen plan came without its corpus.
         prepare(**study.corpus.model_dump(), into=corpora)
         self.corpus = Corpus(corpora / projected.plan.corpus.folder)
