@@ -14,6 +14,7 @@ import yaml
 from mlflow import MlflowClient
 from mlflow.entities.model_registry import ModelVersion
 
+from scaling.forecast import Forecast
 from scaling.run_spec import RunSpec
 from sweeps.tracking.large_run import send_large_run
 from sweeps.tracking.projection import MlflowProjection
@@ -98,7 +99,10 @@ def test_a_second_large_run_is_the_next_version(large: Large, send: Sent, tmp_pa
     large.ended(tmp_path / "run")
     send()
     other = RunSpec.model_validate(large.run.model_dump() | {"seed": large.run.seed + 1})
-    large.run, large.made = other, large.made.model_copy(update={"run": other, "run_key": other.key})
+    assert large.made.forecast is not None
+    forecast = Forecast.model_validate(large.made.forecast.model_dump() | {"flops": 2e9})
+    large.made = large.made.model_copy(update={"run": other, "run_key": other.key, "forecast": forecast})
+    large.run = other
     large.ended(tmp_path / "other")
     assert send() == f"models:/{NAME}/2"
     assert {version.tags["scaling.run_key"] for version in send.versions()} >= {other.key}
