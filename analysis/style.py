@@ -38,6 +38,7 @@ __all__ = [
     "count_label",
     "interval_arms",
     "label_line_ends",
+    "lay_out",
     "log_axis",
     "log_ticks",
     "loss_label",
@@ -294,6 +295,13 @@ def spread(positions: ArrayLike, gap: float) -> NDArray[np.float64]:
     return placed
 
 
+def lay_out(figure: Figure) -> None:
+    """Settle where the axes lie, for what is placed by pixels; drawing the figure would do so too, and take longer."""
+    engine = figure.get_layout_engine()
+    if engine is not None:
+        engine.execute(figure)
+
+
 def label_line_ends(
     axes: Axes,
     ends: Sequence[tuple[float, float, str, str]],
@@ -310,7 +318,7 @@ def label_line_ends(
         return
     size = size if size is not None else matplotlib.rcParams["legend.fontsize"]
     gap = (gap_points if gap_points is not None else size * 1.2) * axes.figure.dpi / 72
-    axes.figure.draw_without_rendering()  # type: ignore[union-attr]
+    lay_out(axes.get_figure(root=True))
     pixels = axes.transData.transform([(x, y) for x, y, _, _ in ends])
     placed = spread(pixels[:, 1], gap)
     halo = [withStroke(linewidth=2, foreground="white")]

@@ -109,7 +109,9 @@ def larger_runs_sentence(view: StudyView) -> str | None:
         said += f" and measured {outcome.loss:.3f}, {where} the {forecast.level:.0%} interval "
         said += f"(predicted/actual − 1 = {percent(outcome.relative_error)})."
     scored = [run.outcome for run in runs[:-1] if run.outcome is not None]
-    if scored:
+    if len(scored) == 1:
+        said += f" The run below it ended {'inside' if scored[0].inside else 'outside'}."
+    elif scored:
         held = sum(each.inside for each in scored)
-        said += f" Of the {len(scored)} run{'s' if len(scored) > 1 else ''} below it {held} ended inside."
+        said += f" Of the {len(scored)} runs below it {held or 'none'} ended inside."
     return said

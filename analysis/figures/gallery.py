@@ -36,7 +36,7 @@ from analysis.figures import (
     surface,
 )
 from analysis.study_view import StudyView
-from analysis.style import PAGE_INCHES, settings
+from analysis.style import PAGE_INCHES, lay_out, settings
 from trainer.whole_file import write_whole
 
 __all__ = ["FIGURES", "FigureKind", "draw_all", "figure_bytes", "laid_out", "rendered", "write_figure"]
@@ -202,7 +202,7 @@ def laid_out(draw: Callable[[Any, float], Figure], data: Any, width_inches: floa
     byte."""
     with settings(width_inches):
         figure = draw(data, width_inches)
-        figure.draw_without_rendering()
+        lay_out(figure)
         figure.set_layout_engine("none")
     return figure
 

@@ -13,6 +13,7 @@ from analysis.style import (
     INK,
     MARKERS,
     count_label,
+    lay_out,
     log_axis,
     loss_label,
     new_figure,
@@ -91,7 +92,7 @@ def _frontier(axes: Axes, data: LossAgainstCompute) -> None:
 
 
 def _slope_degrees(axes: Axes, x: NDArray[np.float64], y: NDArray[np.float64]) -> float:
-    axes.figure.draw_without_rendering()  # type: ignore[union-attr]
+    lay_out(axes.get_figure(root=True))
     (x0, y0), (x1, y1) = axes.transData.transform([(x[0], y[0]), (x[len(x) // 3], y[len(y) // 3])])
     return float(np.degrees(np.arctan2(y1 - y0, x1 - x0)))
 

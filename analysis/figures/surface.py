@@ -16,6 +16,7 @@ from analysis.style import (
     MUTED,
     count_label,
     label_line_ends,
+    lay_out,
     log_axis,
     log_ticks,
     loss_label,
@@ -69,8 +70,7 @@ def draw(data: Surface, width_inches: float) -> Figure:
 def _diagonals(axes: Axes, data: Surface) -> None:
     """Lines of equal compute, named where they leave the frame at its top or its left side."""
     ends = data.grid_params[[0, -1]]
-    figure = axes.figure
-    figure.draw_without_rendering()  # type: ignore[union-attr]
+    lay_out(axes.get_figure(root=True))
     for flops in data.diagonals:
         axes.plot(ends, data.tokens_of(flops, ends), color=MUTED, linestyle=":", linewidth=0.8, zorder=1)
         across = np.geomspace(ends[0], ends[1], 200)

@@ -12,7 +12,7 @@ from mlflow.entities import Metric, Param, RunTag
 
 from scaling import architectures
 from scaling.quantity import format_count
-from sweeps.ledger.ledger import RunRow
+from sweeps.ledger.ledger import LARGE, RunRow
 from sweeps.standing import Standing
 
 __all__ = [
@@ -63,7 +63,7 @@ def tags_of(row: RunRow, study: str, kind: str, numerics: str, checkpoints: Path
     """What the run is found and grouped by; ``kind`` is trunk, branch or run. Its checkpoints are named, not copied."""
     shape = row.spec.shape
     tags = {
-        "mlflow.source.name": "scaling sweep",
+        "mlflow.source.name": "scaling train" if row.stage in LARGE else "scaling sweep",
         "scaling.kind": kind,
         "scaling.study": study,
         "scaling.run_key": row.key,
