@@ -295,10 +295,13 @@ def spread(positions: ArrayLike, gap: float) -> NDArray[np.float64]:
     return placed
 
 
-def lay_out(figure: Figure) -> None:
-    """Settle where the axes lie, for what is placed by pixels; drawing the figure would do so too, and take longer."""
-    engine = figure.get_layout_engine()
-    if engine is not None:
+def lay_out(figure: Figure | None) -> None:
+    """Settle where the axes lie, for what is placed by pixels; drawing the figure would do so too, and take longer.
+
+    None, the figure of axes that were removed, is left alone.
+    """
+    engine = None if figure is None else figure.get_layout_engine()
+    if figure is not None and engine is not None:
         engine.execute(figure)
 
 
