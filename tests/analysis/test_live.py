@@ -154,6 +154,7 @@ def test_a_registered_large_run_does_not_keep_the_study_from_its_end(hand: Hand)
     hand.finish(held.key)
     look = LiveStudy(hand.study.name, hand.root)
     assert look.state()["phase"] == "ended" and "larger" not in look.state()["words"]
+    look._fit.wait()
     hand.ledger.add(hand.study.name, [PlannedRun(spec=spec, stage="final", label="large") for spec in specs[1:]])
     told = look.state()
     assert (told["phase"], told["share"]) == ("ended", 1.0)
