@@ -35,10 +35,12 @@ from scaling.observation import FlopsConvention, ParamsConvention
 from scaling.quantity import format_count, format_interval
 from scaling.record import Interval, Record
 
-__all__ = ["MistuningEffect", "NStarShift", "correct_mistuning", "tuned_losses"]
+__all__ = ["CURVATURE", "MistuningEffect", "NStarShift", "correct_mistuning", "tuned_losses"]
 
 REACH = math.log(4.0)
 """Farther from the best rate than this a run's loss is not corrected but left out."""
+CURVATURE = 0.0095
+"""q on Step Law's valleys."""
 CURVATURE_SD = 0.58
 """SD of ln q between sizes and lengths, on Step Law's grid: one valley tells the others' curvature to this."""
 _ONE_SIDED = NormalDist().inv_cdf(0.95)

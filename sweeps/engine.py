@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
+from scaling.errors import UserError
 from sweeps.executors import Executor
 from sweeps.ledger.ledger import Ledger, RunRow, Stage
 from sweeps.ledger.liveness import Liveness
@@ -28,8 +29,8 @@ class Interrupted(Exception):
         self.exit_code = 128 + number
 
 
-class StageFailed(Exception):
-    """Workers die before they take up a run: a fault of the installation, not of a run."""
+class StageFailed(UserError):
+    """Workers die before they take up a run: a fault of the installation or of their host, not of a run."""
 
 
 class _Stopping(threading.Event):
@@ -69,8 +70,8 @@ def run_stage(
     """Train every run of ``stage`` that isn't trained yet, ``workers`` at a time.
 
     Raises :class:`Interrupted` after a clean stop, :class:`StageFailed` if workers can't even start. A run that fails
-    as often as ``sweeps.failures`` allows is left ``failed`` and does not stop the others. A worker whose run has not
-    moved for ``hang_seconds`` is killed. ``advance`` is called before each look at the stage, and may plan more of it.
+    as often as ``sweeps.failures`` allows is left ``failed`` and does not stop the others. A worker of which nothing is
+    heard for ``hang_seconds`` is killed. ``advance`` is called before each look at the stage, and may plan more of it.
     """
     liveness = Liveness(hang_seconds)
     with _stop_on_signals() as stopping:
@@ -127,7 +128,7 @@ def _until_done(
 def _take_back(ledger: Ledger, executor: Executor, liveness: Liveness) -> None:
     """Take runs from workers that are gone without an executor to tell of it, and from those that hang."""
     ledger.reap(watched=executor.holds)
-    for key, owner, *_ in liveness.silent(ledger.held()):
+    for (key, owner, *_), why in liveness.silent(ledger.held()).items():
         executor.kill(owner)
         owner.kill()
-        ledger.fail(key, owner, f"no sign of life for {liveness.limit_seconds:g} s (execute.hang_seconds)", "machine")
+        ledger.fail(key, owner, why, "machine")

@@ -20,7 +20,7 @@ class _Anywhere(Record):
     usd_per_hour: float | None = Field(default=None, ge=0)
     """Of one GPU; of the machine where it has none. A known GPU has the price of its table."""
     hang_seconds: float = Field(default=300, ge=1)
-    """A worker whose run has not moved for so long is killed, and the run goes on from its checkpoint elsewhere."""
+    """A worker that neither reports nor computes for so long is killed, and the run goes on from its checkpoint."""
     checkpoint_seconds: float = Field(default=20, gt=0)
     """What a killed worker loses at most."""
     ledger: Word | None = None

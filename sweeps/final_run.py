@@ -7,6 +7,7 @@ step by step; a run that was trained elsewhere is taken over with its folder.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -20,6 +21,7 @@ from scaling.recommendation import Recommendation
 from sweeps.ledger.control import adopt
 from sweeps.ledger.ledger import Ledger, PlannedRun
 from sweeps.ledger.owner import Owner
+from sweeps.ledger.pulse import Pulse
 from sweeps.ledger.registry import register_forecast
 from sweeps.ledger.tracker import LedgerTracker
 from sweeps.tracking.run_facts import record_facts
@@ -83,6 +85,7 @@ class FollowedRun(NullTracker):
         self._owner = Owner.me()
         self._tracker: LedgerTracker | None = None
         self._key = ""
+        self._until_ended = ExitStack()
 
     def starting(self, key: str, folder: Path) -> None:
         """The run ``key`` is about to be trained in ``folder``. :class:`UserError` if somebody else is training it."""
@@ -104,6 +107,9 @@ class FollowedRun(NullTracker):
                 raise UserError(f"run {key[:8]} is being trained by process {held.owner.pid} on {held.owner.host}")
             return  # it has ended, or was called off: nobody is told anything new
         self._key, self._tracker = key, LedgerTracker(ledger, key, self._owner)
+        # A study's engine that runs beside it kills whoever hangs.
+        pulse = self._until_ended.enter_context(Pulse(ledger, self._owner))
+        pulse.watch([self._tracker])
         record_facts(ledger, [key], system_facts().model_dump(mode="json"))
         self._workspace.link_run_folder(key, folder)
 
@@ -126,6 +132,7 @@ class FollowedRun(NullTracker):
                     ledger.finish(self._key, self._owner, result.status, result.model_dump(mode="json"))
             return _score(ledger, result) if result.status == "finished" else None
         finally:
+            self._until_ended.close()
             ledger.close()
 
     def metrics(self, step: int, tokens: int, flops: float, values: Mapping[str, float]) -> None:

@@ -39,8 +39,12 @@ def plan(
         if cure is not None:
             made = conductor.cure(made, load_fit(cure), cure_flops)
     if as_json:
+        from scaling.design.shared_rate import shared_rate_costs
+
         cost = made.cost.model_dump(mode="json") | {"usd": made.cost.usd}
-        print_json({**made.model_dump(mode="json"), "makespan_seconds": made.makespan_seconds(), "cost": cost})
+        shared = shared_rate_costs([planned.point for planned in made.sweep])
+        more = {"makespan_seconds": made.makespan_seconds(), "cost": cost, "shared_rate_costs": shared}
+        print_json({**made.model_dump(mode="json"), **more})
     else:
         typer.echo(plan_page(conductor.study, made))
         if runs:

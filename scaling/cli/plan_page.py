@@ -17,6 +17,10 @@ if TYPE_CHECKING:
 __all__ = ["corpus_sentence", "machine_sentence", "plan_page", "plan_rows", "question_sentence", "run_table"]
 
 
+SHARED_RATE_WORTH_SAYING = 1e-3
+"""Share of the loss; seeds differ by a few of it."""
+
+
 def question_sentence(study: Study) -> str:
     from sweeps.planning.expectation import question_target
 
@@ -150,12 +154,32 @@ def plan_page(study: Study, plan: Plan) -> str:
         for row in plan_rows(plan)
     ]
     lines += expected_lines(plan)
+    lines += _shared_rate(plan)
     if plan.hold_out.point.tokens > plan.corpus.train_tokens:
         lines.append(
             f"! the hold-out sees {plan.hold_out.point.tokens / plan.corpus.train_tokens:.1f} epochs of the "
             "corpus: repeated tokens teach less than new ones"
         )
     return "\n".join(lines)
+
+
+def _shared_rate(plan: Plan) -> list[str]:
+    """What one learning rate costs the shortest and longest branches of a trunk, where that is worth a word; one that
+    was given as a number is all runs' anyway."""
+    from scaling.design.shared_rate import shared_rate_costs
+
+    points = [planned.point for planned in plan.sweep]
+    costs = shared_rate_costs(points)
+    most = max(costs, default=0.0)
+    if most < SHARED_RATE_WORTH_SAYING or not (plan.probe or plan.tune):
+        return []
+    worst = points[costs.index(most)]
+    touched = sum(cost >= SHARED_RATE_WORTH_SAYING for cost in costs)
+    return [
+        f"! the branches of a trunk share one learning rate: the best for their middle length costs "
+        f"{_many(touched, 'run')} more than {SHARED_RATE_WORTH_SAYING:.1%} of loss by Step Law's valleys, {most:.2%} "
+        f"at most ({format_count(worst.params.total)} parameters on {format_count(worst.tokens)} tokens)"
+    ]
 
 
 def expected_lines(plan: Plan) -> list[str]:

@@ -1,7 +1,8 @@
 """A study in one file, to be carried to another workspace: plan, runs, curves, what they ran on, and the forecasts with
 the chain of hashes they hang in; checkpoints if they are asked for.
 
-The file is a gzipped tar of JSON lines, one a member of :data:`RECORDS`, and of checkpoints as they lie on the disk.
+The file is a gzipped tar of JSON lines, one a member of :data:`RECORDS`, and of checkpoints as they lie on the disk: a
+file each, or, where several processes share a run, the files of a folder one after another.
 """
 
 from __future__ import annotations
@@ -10,7 +11,8 @@ import io
 import json
 import re
 import tarfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -24,12 +26,16 @@ from sweeps.ledger.ledger import Ledger, Stage, State
 from sweeps.ledger.schema import FORECASTS, MEMBERS, POINTS, RUN_FACTS, RUNS, STUDIES
 from sweeps.study import NAME_PATTERN
 from sweeps.workspace import Workspace
+from trainer.run_folder import RunFolder
 
 __all__ = ["CHECKPOINT", "FORMAT", "RECORDS", "CarriedForecast", "CarriedPoint", "CarriedRun", "CarriedStudy", "export"]
 
 FORMAT = 1
 RECORDS = ("study.json", "runs.jsonl", "points.jsonl", "facts.jsonl", "forecasts.jsonl")
-CHECKPOINT = re.compile(r"checkpoints/([0-9a-f]{16})/((?:step|branch)-\d{12}\.checkpoint)")
+CHECKPOINT = re.compile(
+    r"checkpoints/([0-9a-f]{16})/((?:step|branch)-\d{12}\.checkpoint)(?:/([A-Za-z0-9][A-Za-z0-9._-]{0,199}))?"
+)
+"""A member's name: the run's folder, the checkpoint, and of one that is a folder the file in it."""
 
 
 class CarriedStudy(Record):
@@ -111,19 +117,21 @@ def export(
     found["forecasts.jsonl"] = chain[: last + 1]
     head = {"format": FORMAT, "name": study, "settings": about.settings, "plan": about.plan}
     keys = [run["key"] for run in found["runs.jsonl"]] if checkpoints else []
-    files = [file for key in keys for file in sorted(workspace.run_folder(key).glob("*.checkpoint")) if file.is_file()]
+    folders = _checkpoint_folders(workspace, keys)
+    taken = 0
     temporary = path.with_name(f".{path.name}.part")
     try:
         with tarfile.open(temporary, "w:gz", compresslevel=6) as archive:
             for name in RECORDS:
                 _add(archive, name, [head] if name == "study.json" else found[name])
-            for file in files:
-                archive.add(file, f"checkpoints/{file.parent.name}/{file.name}", recursive=False)
+            for key, folder in folders.items():
+                for checkpoint in sorted(folder.glob("*.checkpoint")):
+                    taken += _add_checkpoint(archive, f"checkpoints/{key[:16]}/{checkpoint.name}", checkpoint)
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
     counts = {name.partition(".")[0]: len(rows) for name, rows in found.items()}
-    return counts | {"checkpoints": len(files), "bytes": path.stat().st_size}
+    return counts | {"checkpoints": taken, "bytes": path.stat().st_size}
 
 
 def _columns(record: type[Record]) -> list[sa.Column[Any]]:
@@ -135,3 +143,29 @@ def _add(archive: tarfile.TarFile, name: str, rows: Iterable[Mapping[str, Any]])
     member = tarfile.TarInfo(name)
     member.size = len(data)
     archive.addfile(member, io.BytesIO(data))
+
+
+def _checkpoint_folders(workspace: Workspace, keys: Sequence[str]) -> dict[str, Path]:
+    """By run, where its checkpoints lie: with the study's runs, or with those that ``scaling train`` trained here."""
+    folders = {key: workspace.run_folder(key) for key in keys}
+    for record in sorted(workspace.trained.glob("*/run.json")):
+        found = RunFolder(record.parent).record()
+        if found is not None and found.spec.key in folders and any(record.parent.glob("*.checkpoint")):
+            folders[found.spec.key] = record.parent
+    return folders
+
+
+def _add_checkpoint(archive: tarfile.TarFile, name: str, path: Path) -> bool:
+    """Whether it was there to be added: whoever trains the run may remove it at any time, so all its files are opened
+    before the first is read."""
+    with ExitStack() as open_files:
+        try:
+            files = {f"{name}/{each.name}": each for each in sorted(path.iterdir())} if path.is_dir() else {name: path}
+            opened = {member: open_files.enter_context(file.open("rb")) for member, file in files.items()}
+        except FileNotFoundError:
+            return False
+        if not all(CHECKPOINT.fullmatch(member) for member in opened):
+            return False  # what a network file system keeps for those who read a removed file
+        for member, file in opened.items():
+            archive.addfile(archive.gettarinfo(arcname=member, fileobj=file), file)
+    return True

@@ -5,6 +5,8 @@ from __future__ import annotations
 import shutil
 import time
 from dataclasses import dataclass, field
+from itertools import groupby
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +20,7 @@ from sweeps.ledger.ledger import GENESIS, Ledger, PlannedRun
 from sweeps.ledger.schema import FORECASTS, MLFLOW_RUNS, POINTS, RUNS
 from sweeps.tracking.run_facts import record_facts
 from sweeps.workspace import Workspace
+from trainer.loop.checkpoint import remove
 
 __all__ = ["Merged", "import_study"]
 
@@ -154,7 +157,7 @@ def _place_checkpoints(workspace: Workspace, path: Path, bundle: Bundle, taken: 
     wanted = {key[:16] for key in taken}
     placed = 0
     workspace.runs.mkdir(parents=True, exist_ok=True)
-    for folder_name, name, content in checkpoints_in(path):
+    for (folder_name, name), files in groupby(checkpoints_in(path), key=itemgetter(0, 1)):
         folder = workspace.runs / folder_name
         if folder_name not in wanted:
             continue
@@ -163,10 +166,15 @@ def _place_checkpoints(workspace: Workspace, path: Path, bundle: Bundle, taken: 
         folder.mkdir(exist_ok=True)
         temporary = folder / f"{name}.{time.time_ns()}.tmp"
         try:
-            with temporary.open("xb") as file:
-                shutil.copyfileobj(content, file, 1 << 20)
+            for _, _, file, content in files:
+                target = temporary / file if file else temporary
+                target.parent.mkdir(exist_ok=True)
+                with target.open("xb") as written:
+                    shutil.copyfileobj(content, written, 1 << 20)
+            if temporary.is_dir() or (folder / name).is_dir():
+                remove(folder / name)
             temporary.replace(folder / name)
         finally:
-            temporary.unlink(missing_ok=True)
+            remove(temporary)
         placed += 1
     return placed

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import re
 import tarfile
 import zlib
 from collections.abc import Callable, Iterator
@@ -18,6 +20,7 @@ from scaling.forecast import Forecast, Outcome
 from scaling.record import Record, content_hash
 from sweeps.bundle.export import CHECKPOINT, FORMAT, RECORDS, CarriedForecast, CarriedPoint, CarriedRun, CarriedStudy
 from sweeps.ledger.ledger import GENESIS
+from trainer.distributed.marker import MARKER, promised_sums
 from trainer.loop.result import RunResult
 
 __all__ = ["Bundle", "checkpoints_in", "read_bundle"]
@@ -26,6 +29,7 @@ MOST_RECORD_BYTES = 4 << 30
 MOST_TIMES_SMALLER = 200
 """JSON of points shrinks about tenfold and weights hardly; zeros shrink a thousandfold."""
 MOST_MEMBERS = 1_000_000
+MOST_MARKER_BYTES = 1 << 24
 AnyRecord = TypeVar("AnyRecord", bound=Record)
 
 
@@ -45,23 +49,63 @@ class Bundle:
 def read_bundle(path: Path) -> Bundle:
     """The study in ``path``; :class:`UserError` for whatever is not as `scaling study export` writes it."""
     texts: dict[str, str] = {}
-    checkpoints: set[str] = set()
+    checkpoints = _Checkpoints()
     with _as_mistakes(path):
         for member, content in _members(path):
             if member.name in RECORDS and member.name not in texts:
                 texts[member.name] = content().read().decode("utf-8")
-            elif match := CHECKPOINT.fullmatch(member.name):
-                checkpoints.add(match[1])
-            else:
+            elif not ((match := CHECKPOINT.fullmatch(member.name)) and checkpoints.add(match, content())):
                 raise UserError(f"{path} holds {member.name!r}, which a study's file does not, or once: not imported")
+        if (damaged := checkpoints.damaged()) is not None:
+            raise UserError(f"{path} holds {damaged!r} with other files than were saved: not imported")
     missing = [name for name in RECORDS if name not in texts]
     if missing:
         raise UserError(f"{path} has no {missing[0]}: it is no study's file, or cut short")
     try:
-        return _checked(texts, checkpoints)
+        return _checked(texts, {run for run, _ in checkpoints.whole})
     except (ValidationError, ValueError, KeyError, TypeError) as error:
         reason = str(error).splitlines()
         raise UserError(f"{path} does not hold what it should: {' '.join(reason[:3])[:300]}") from None
+
+
+class _Checkpoints:
+    """The checkpoints that a file holds; of those that are folders what is in them, to be held against their marker."""
+
+    def __init__(self) -> None:
+        self.whole: dict[tuple[str, str], dict[str, str] | None] = {}
+        self._markers: dict[tuple[str, str], bytes] = {}
+
+    def add(self, member: re.Match[str], content: IO[bytes]) -> bool:
+        """Whether a file of this name can come now: each once, and those of a folder one after another."""
+        run, name, file = member.groups()
+        checkpoint = (run, name)
+        if file is None:
+            if checkpoint in self.whole:
+                return False
+            self.whole[checkpoint] = None
+            return True
+        there = self.whole.setdefault(checkpoint, {})
+        last = next(reversed(self.whole))
+        if there is None or checkpoint != last or file in there or checkpoint in self._markers:
+            return False
+        if file == MARKER:
+            self._markers[checkpoint] = content.read(MOST_MARKER_BYTES)
+        else:
+            there[file] = hashlib.file_digest(content, "sha256").hexdigest()  # type: ignore[arg-type]
+        return True
+
+    def damaged(self) -> str | None:
+        """The first folder that does not hold what its marker says."""
+        for (run, name), sums in self.whole.items():
+            if sums is not None and not self._as_promised((run, name), sums):
+                return f"checkpoints/{run}/{name}"
+        return None
+
+    def _as_promised(self, checkpoint: tuple[str, str], sums: dict[str, str]) -> bool:
+        try:
+            return promised_sums(self._markers.get(checkpoint, b"")) == sums
+        except ValueError:
+            return False
 
 
 def _checked(texts: dict[str, str], checkpoints: set[str]) -> Bundle:
@@ -101,12 +145,13 @@ def _checked(texts: dict[str, str], checkpoints: set[str]) -> Bundle:
     return bundle
 
 
-def checkpoints_in(path: Path) -> Iterator[tuple[str, str, IO[bytes]]]:
-    """(run folder's name, file's name, content) of each checkpoint, one after another."""
+def checkpoints_in(path: Path) -> Iterator[tuple[str, str, str | None, IO[bytes]]]:
+    """(run folder's name, checkpoint's name, of one that is a folder the file's name in it, content) of each file, one
+    after another."""
     with _as_mistakes(path):
         for member, content in _members(path):
             if match := CHECKPOINT.fullmatch(member.name):
-                yield match[1], match[2], content()
+                yield match[1], match[2], match[3], content()
 
 
 def _rows(text: str, record: type[AnyRecord]) -> list[AnyRecord]:

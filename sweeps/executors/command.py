@@ -18,7 +18,7 @@ import psutil
 from scaling.record import Record
 from sweeps.ledger.ledger import Stage
 from sweeps.ledger.owner import Owner
-from sweeps.worker_exit import STOPPED
+from sweeps.worker_exit import REFUSED, STOPPED
 from sweeps.workspace import cache_folder
 
 __all__ = ["WorkerCommand", "cause_of", "kill_tree"]
@@ -84,8 +84,19 @@ def cause_of(code: int, log: str) -> str | None:
     """How a worker ended, in words; None if it ended well, or saved and stopped because it was told to."""
     if code in (0, STOPPED):
         return None
+    if code == REFUSED and (reason := _last_line(log)):
+        return reason
     how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"exited with {code}"
     return f"its worker {how}; log: {log}"
+
+
+def _last_line(log: str) -> str | None:
+    """None if the log is empty, or on another host."""
+    try:
+        lines = Path(log).read_text(encoding="utf-8", errors="replace").split("\n")
+    except OSError:
+        return None
+    return next((line[:1000] for line in reversed(lines) if line.strip()), None)
 
 
 def kill_tree(process: subprocess.Popen[bytes]) -> None:

@@ -342,6 +342,12 @@ class Ledger:
                 _insert_points(db, key, points)
         return owned
 
+    def pulse(self, owner: Owner) -> None:
+        """Say that ``owner`` is alive, whatever it trains and though no run of its has moved."""
+        mine = sa.update(RUNS).where(RUNS.c.owner == str(owner), RUNS.c.state == "running")
+        with self._engine.begin() as db:
+            db.execute(mine.values(heartbeat=time.time()))
+
     def finish(self, key: str, owner: Owner, state: Literal["finished", "diverged"], result: Mapping[str, Any]) -> bool:
         return self._owned(
             key,

@@ -22,7 +22,7 @@ class LedgerTracker:
         self._ledger, self._key, self._owner = ledger, key, owner
         self._points: list[dict[str, float | int | str]] = []
         self._progress: tuple[int, float | None, float | None] = (0, None, None)
-        self._flushed, self._flush_every = time.monotonic(), FLUSH_SECONDS
+        self.told_at, self._flush_every = time.monotonic(), FLUSH_SECONDS
         self.lease_lost = False
 
     def metrics(self, step: int, tokens: int, flops: float, values: Mapping[str, float]) -> None:
@@ -40,7 +40,7 @@ class LedgerTracker:
         print(f"{self._key[:8]} {message}", flush=True)
 
     def _flush_when_due(self) -> None:
-        if time.monotonic() - self._flushed >= self._flush_every:
+        if time.monotonic() - self.told_at >= self._flush_every:
             self.flush()
 
     def flush(self) -> None:
@@ -52,6 +52,6 @@ class LedgerTracker:
                 self._key, self._owner, step=step, tokens_per_second=rate, loss=loss, points=self._points
             )
         self._points.clear()
-        self._flushed = time.monotonic()
-        affordable = (self._flushed - started) / FLUSH_SHARE
+        self.told_at = time.monotonic()
+        affordable = (self.told_at - started) / FLUSH_SHARE
         self._flush_every = min(max(FLUSH_SECONDS, affordable), MOST_FLUSH_SECONDS)

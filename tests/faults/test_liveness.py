@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from sweeps.ledger.ledger import Held
-from sweeps.ledger.liveness import Liveness
+from sweeps.ledger.liveness import STUCK_TIMES, Liveness
 from sweeps.ledger.owner import Owner
 
 from .conftest import Outcome, Site, eventually, finish
@@ -28,6 +28,56 @@ def test_a_worker_that_hangs_is_killed_and_its_run_goes_on_from_its_checkpoint(s
     site.assert_unharmed(control)
     (row,) = [row for row in site.rows() if row.failures]
     assert row.failure_kind == "machine"
+
+
+FAULTS = {
+    "a slow step": """
+        until = time.monotonic() + 30
+        while time.monotonic() < until:
+            torch.ones(300, 300) @ torch.ones(300, 300)
+    """,
+    "a deadlock": """
+        lock = threading.Lock()
+        lock.acquire()
+        lock.acquire()
+    """,
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_worker_whose_step_is_long_is_left_alone_and_one_that_waits_for_itself_is_killed(
+    site: Site, control: Outcome, tmp_path: Path, fault: str
+) -> None:
+    """At the thirtieth step of the first worker that comes so far."""
+    hook = tmp_path / "hook"
+    hook.mkdir()
+    script = f"""
+import sys
+if "sweeps.worker" in sys.orig_argv:
+    import itertools, pathlib, threading, time
+    import torch
+    from trainer.loop.step import TrainingStep
+    steps, begin = itertools.count(1), TrainingStep.accumulate
+    def fault():
+{textwrap.indent(textwrap.dedent(FAULTS[fault]), " " * 8)}
+    def accumulate(self, *batch):
+        if next(steps) == 30:
+            try:
+                pathlib.Path({str(hook)!r}, "happened").touch(exist_ok=False)
+            except FileExistsError:
+                return begin(self, *batch)
+            fault()
+        return begin(self, *batch)
+    TrainingStep.accumulate = accumulate
+"""
+    (hook / "sitecustomize.py").write_text(script, encoding="utf-8")
+    site.write(hang_seconds=12)
+    finish(site.sweep(PYTHONPATH=f"{hook}{os.pathsep}{os.environ.get('PYTHONPATH', '')}"))
+    assert (hook / "happened").exists()
+    site.assert_unharmed(control)
+    failures = [(row.failures, row.failure_kind) for row in site.rows() if row.failures]
+    assert failures == ([] if fault == "a slow step" else [(1, "machine")])
 
 
 @pytest.mark.slow
@@ -65,6 +115,19 @@ def test_silence_is_measured_by_the_own_clock_whatever_the_heartbeat_says() -> N
         stands = Held("stands", me, heartbeat=5e9, step=7)
         silent = [held.key for held in liveness.silent([beats, stands])]
         assert silent == (["stands"] if tick > 2 else [])
+
+
+def test_who_computes_for_ever_without_a_step_is_silent_too() -> None:
+    now = [0.0]
+    liveness = Liveness(10, clock=lambda: now[0])
+    me = Owner.me()
+    for tick in range(1, 60):
+        now[0] += 5
+        slow = Held("slow", me, heartbeat=tick, step=tick // 20)
+        stuck = Held("stuck", me, heartbeat=tick, step=7)
+        silent = liveness.silent([slow, stuck])
+        assert list(silent) == ([stuck] if (tick - 1) * 5 > 10 * STUCK_TIMES else [])
+        assert all("no step done for 120 s" in why for why in silent.values())
 
 
 @pytest.mark.slow

@@ -24,7 +24,13 @@ TOLERANCE = 1e-4
 
 
 def together(
-    specs: list[RunSpec], corpus: Corpus, folder: Path, stop_after: int = 1000, **changes: object
+    specs: list[RunSpec],
+    corpus: Corpus,
+    folder: Path,
+    stop_after: int = 1000,
+    should_leave: Callable[[RunSpec], bool] = lambda _: False,
+    ended: Callable[[RunResult], None] = lambda _: None,
+    **changes: object,
 ) -> tuple[list[RunResult], list[RecordingTracker]]:
     steps = itertools.count()
     trackers = [RecordingTracker() for _ in specs]
@@ -35,6 +41,8 @@ def together(
         directories=[folder / spec.key[:8] for spec in specs],
         trackers=trackers,
         should_stop=lambda: next(steps) >= stop_after,
+        should_leave=should_leave,
+        ended=ended,
     )
     return results, trackers
 
@@ -93,6 +101,41 @@ def test_a_diverging_run_leaves_its_neighbours_alone(tiny_corpus: Corpus, tiny_s
     without, _ = together(calm, tiny_corpus, tmp_path / "calm")
     for one, other in zip((results[0], results[2]), without, strict=True):
         assert one.loss_nats == pytest.approx(other.loss_nats, rel=TOLERANCE)
+
+
+def test_a_run_called_off_is_saved_and_let_go_of_and_its_neighbours_end_to_the_bit_as_without(
+    tiny_corpus: Corpus, tiny_spec: MakeSpec, tmp_path: Path
+) -> None:
+    specs = different_runs(tiny_spec)
+    control, _ = together(specs, tiny_corpus, tmp_path / "control")
+    looks, ends = itertools.count(), []
+
+    def called_off(spec: RunSpec) -> bool:
+        return spec == specs[1] and next(looks) >= 7
+
+    results, trackers = together(specs, tiny_corpus, tmp_path / "one", should_leave=called_off, ended=ends.append)
+    assert [(each.status, each.steps) for each in results] == [("finished", 20), ("interrupted", 7), ("finished", 20)]
+    assert ends == [results[1], results[0], results[2]]
+    for one in (0, 2):
+        assert results[one].weights_hash == control[one].weights_hash
+        assert results[one].loss_nats == control[one].loss_nats
+    assert max(trackers[1].curve("train_loss"), default=0) <= 7
+    # It goes on by itself from where it was let go of.
+    alone = RecordingTracker()
+    resumed = train(
+        specs[1], tiny_corpus, Numerics(), directory=tmp_path / "one" / specs[1].key[:8], tracker=alone,
+        should_stop=bool,
+    )  # fmt: skip
+    assert "resumed at step 7 of 20" in alone.notes
+    assert resumed.loss_nats == pytest.approx(control[1].loss_nats, rel=TOLERANCE)
+
+
+def test_a_group_that_nobody_wants_any_more_ends(tiny_corpus: Corpus, tiny_spec: MakeSpec, tmp_path: Path) -> None:
+    looks = itertools.count()
+    results, _ = together(
+        different_runs(tiny_spec), tiny_corpus, tmp_path, should_leave=lambda _: next(looks) >= 3
+    )  # fmt: skip
+    assert [(each.status, each.steps) for each in results] == [("interrupted", 1)] * 3
 
 
 def test_stacked_gradients_are_each_models_own(tiny_spec: MakeSpec) -> None:

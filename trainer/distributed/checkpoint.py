@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import hashlib
 import io
-import json
 import warnings
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future
@@ -28,6 +27,7 @@ from torch.distributed.checkpoint.state_dict_loader import load as load_tensors
 from torch.distributed.checkpoint.state_dict_saver import async_save
 from torch.distributed.tensor import DTensor, distribute_tensor
 
+from trainer.distributed.marker import MARKER, marker, promised_sums
 from trainer.distributed.world import World
 from trainer.loop.checkpoint import KEPT, TEMPORARY, CheckpointFolder, DamagedCheckpoint, load, remove
 from trainer.whole_file import sync_folder, write_whole
@@ -36,8 +36,7 @@ __all__ = ["SharedCheckpointFolder", "load_folder"]
 
 State = dict[str, Any]
 
-_SKELETON, _MARKER = "skeleton", "whole.json"
-_FORMAT = "lossfrontier shared checkpoint 1"
+_SKELETON = "skeleton"
 
 
 class SharedCheckpointFolder(CheckpointFolder):
@@ -61,7 +60,7 @@ class SharedCheckpointFolder(CheckpointFolder):
             """On rank 0, when all ranks' files are written."""
             write_whole(temporary / _SKELETON, skeleton)
             sums = {file.name: _sha256(file) for file in sorted(temporary.iterdir())}
-            write_whole(temporary / _MARKER, _marker(sums))
+            write_whole(temporary / MARKER, marker(sums))
             sync_folder(temporary)
             remove(path)
             temporary.rename(path)
@@ -143,13 +142,10 @@ def _check(path: Path, first: int = 0, every: int = 1) -> None:
     """:class:`DamagedCheckpoint` unless the folder holds what its marker says; of the files only each ``every``-th
     is read."""
     try:
-        found = (path / _MARKER).read_text(encoding="utf-8")
-        sums = dict(json.loads(found)["sha256"])
-        if found != _marker(sums):
-            raise ValueError
-    except (OSError, ValueError, TypeError, KeyError):
-        raise DamagedCheckpoint(f"{path} has no {_MARKER} that can be read") from None
-    there = {file.name for file in path.iterdir()} - {_MARKER}
+        sums = promised_sums((path / MARKER).read_bytes())
+    except (OSError, ValueError):
+        raise DamagedCheckpoint(f"{path} has no {MARKER} that can be read") from None
+    there = {file.name for file in path.iterdir()} - {MARKER}
     if there != sums.keys():
         raise DamagedCheckpoint(f"{path} holds other files than were saved: {', '.join(sorted(there ^ sums.keys()))}")
     for name in sorted(sums)[first::every]:
@@ -217,10 +213,6 @@ def _placed(tensor: Tensor, like: Tensor | None, device: str) -> Tensor:
         placed: Tensor = distribute_tensor(tensor.to(device), like.device_mesh, like.placements, src_data_rank=None)
         return placed
     return tensor.to(device)
-
-
-def _marker(sums: Mapping[str, str]) -> str:
-    return json.dumps({"format": _FORMAT, "sha256": sums}, indent=2) + "\n"
 
 
 def _sha256(path: Path) -> str:

@@ -54,6 +54,7 @@ def calibrate(
     batch_sequences: int,
     *,
     device: Literal["cpu", "cuda"] | None = None,
+    precision: Precision | None = None,
     cache: Path | None = None,
     progress: Progress | None = None,
     planned_seconds: float | None = None,
@@ -61,10 +62,11 @@ def calibrate(
     """Time the training step of the smallest, the middle and the largest of ``shapes`` on one thread, of those that the
     machine's memory and a minute allow; the speed of larger ones is taken for that of the largest timed.
 
-    batch_sequences: sequences a training step holds. device: CUDA if there is one, by default. cache: a JSON file for
-    the answer; it is used again while processor, torch and shapes are the same. progress: told what is being done and
-    the share that is. planned_seconds: how much eager training is planned; over ``COMPILE_WORTH_TIMING_SECONDS`` the
-    middle shape is compiled and timed too, which takes 5 to 30 s, if its architecture can be.
+    batch_sequences: sequences a training step holds. device: CUDA if there is one, by default. precision: what runs
+    will be trained in, if that is not for the calibration to choose. cache: a JSON file for the answer; it is used
+    again while processor, torch and shapes are the same. progress: told what is being done and the share that is.
+    planned_seconds: how much eager training is planned; over ``COMPILE_WORTH_TIMING_SECONDS`` the middle shape is
+    compiled and timed too, which takes 5 to 30 s, if its architecture can be.
     """
     report = progress or (lambda _what, _share: None)
     chosen: Literal["cpu", "cuda"] = device or ("cuda" if torch.cuda.is_available() else "cpu")
@@ -72,8 +74,10 @@ def calibrate(
     long_enough = (planned_seconds or 0.0) > COMPILE_WORTH_TIMING_SECONDS
     compilable = all(model_class(shape.architecture).compilable for shape in distinct)
     compiling = long_enough and compilable and cxx_compiler_available()
+    given = {} if precision is None else {"precision": precision}
     key = content_hash(
-        {
+        given
+        | {
             "version": CALIBRATION_VERSION,
             "processor": processor_name(chosen),
             "torch": str(torch.__version__),
@@ -85,7 +89,7 @@ def calibrate(
     )
     if cache is not None and (found := _read(cache, key)) is not None:
         return found
-    calibration = _measure(distinct, batch_sequences, chosen, compiling, report)
+    calibration = _measure(distinct, batch_sequences, chosen, precision, compiling, report)
     if cache is not None:
         _write(cache, key, calibration)
     return calibration
@@ -95,6 +99,7 @@ def _measure(
     shapes: list[ModelShape],
     sequences: int,
     device: Literal["cpu", "cuda"],
+    precision: Precision | None,
     compiling: bool,
     report: Progress,
 ) -> Calibration:
@@ -131,7 +136,8 @@ def _measure(
                 update={"compiled_speedup": slow / fast, "compile_seconds": compiled.first_seconds}
             )
             report("calibrating", 1.0)
-        return calibration.model_copy(update={"together_speedup": _together_speedup(timed[0], sequences, calibration)})
+        together = _together_speedup(timed[0], sequences, calibration, precision)
+        return calibration.model_copy(update={"together_speedup": together})
 
 
 def _bearable(shape: ModelShape, device: Literal["cpu", "cuda"], gflops: float) -> bool:
@@ -141,11 +147,13 @@ def _bearable(shape: ModelShape, device: Literal["cpu", "cuda"], gflops: float) 
     return flops_per_token(shape) * shape.context <= LONGEST_SEQUENCE_SECONDS * gflops * 1e9
 
 
-def _together_speedup(shape: ModelShape, sequences: int, calibration: Calibration) -> float | None:
+def _together_speedup(
+    shape: ModelShape, sequences: int, calibration: Calibration, precision: Precision | None
+) -> float | None:
     """Of ``TOGETHER`` runs of ``shape`` in one step over as many one after another; None if they can't be stacked."""
     if not stackable(shape):
         return None
-    numerics, gflops = calibration.choose(), calibration.matmul_gflops_fp32
+    numerics, gflops = calibration.choose(precision=precision), calibration.matmul_gflops_fp32
     alone = _StepTimer(shape, sequences, numerics, gflops)
     if alone.tokens < sequences * shape.context:
         return None

@@ -94,11 +94,15 @@ def train_together(
     checkpoint_seconds: float = 20.0,
     evaluations: int = 12,
     peak_flops_per_second: float | None = None,
+    should_leave: Callable[[RunSpec], bool] = lambda _: False,
+    ended: Callable[[RunResult], None] = lambda _: None,
 ) -> list[RunResult]:
     """Train ``specs`` in step with each other; as :func:`trainer.loop.train.train` for each of them.
 
     ``numerics.together`` must be their number; seconds of a step, and joules, are shared out evenly. A run that
-    diverges leaves the others as they are. Interrupted runs go on from the last step that all of them have saved.
+    diverges, or is saved and given up at a step's boundary since it ``should_leave``, leaves the others as they are, to
+    the bit. ``ended`` is told of each run's end when it comes, and of the others' at theirs. Interrupted runs go on
+    from the last step that all of them have saved.
 
     Raises :class:`UserError` if they differ in more than seed, optimizer, schedule and policies, or can't be stacked.
     """
@@ -120,7 +124,7 @@ def train_together(
         clock = StepClock(numerics.device)
         for run in runs:
             run.measure(clock, peak_flops_per_second)
-        return _Group(runs, numerics, clock).train(should_stop, checkpoint_seconds)
+        return _Group(runs, numerics, clock, ended).train(should_stop, should_leave, checkpoint_seconds)
 
 
 def _check(specs: Sequence[RunSpec], numerics: Numerics) -> None:
@@ -138,17 +142,34 @@ def _check(specs: Sequence[RunSpec], numerics: Numerics) -> None:
 
 
 class _Group:
-    def __init__(self, runs: Sequence[Run], numerics: Numerics, clock: StepClock) -> None:
-        self.runs, self.clock = runs, clock
+    """Runs in one stack; one that has ended keeps its place in it, for what the others compute depends on their number
+    in the last digits."""
+
+    def __init__(
+        self, runs: Sequence[Run], numerics: Numerics, clock: StepClock, ended: Callable[[RunResult], None]
+    ) -> None:
+        self.runs, self.clock, self._ended = runs, clock, ended
         self.stacked = StackedModels([run.state.model for run in runs], numerics)
-        self.diverged: list[Run] = []
+        self.results: dict[str, RunResult] = {}
         for run in runs:
             run.state.optimizer.follow_parameters()
 
-    def train(self, should_stop: Callable[[], bool], checkpoint_seconds: float) -> list[RunResult]:
+    @property
+    def going(self) -> list[Run]:
+        return [run for run in self.runs if run.spec.key not in self.results]
+
+    def train(
+        self, should_stop: Callable[[], bool], should_leave: Callable[[RunSpec], bool], checkpoint_seconds: float
+    ) -> list[RunResult]:
         step = self.runs[0].state.progress.step
         stopped = False
         while step < self.runs[0].spec.steps and not (stopped := should_stop()):
+            for run in self.going:
+                if should_leave(run.spec):
+                    self._unless_diverged(run, run.save)
+                    self._end(run, "interrupted")
+            if not self.going:
+                break
             self.clock.start()
             x_KBT, y_KBT = (torch.stack(each) for each in zip(*(run.next_batch() for run in self.runs), strict=True))
             loss_K = self.stacked.accumulate(x_KBT, y_KBT)
@@ -160,15 +181,21 @@ class _Group:
             step += 1
         for run in self.runs:
             self._unless_diverged(run, run.save)
-        ended = "interrupted" if stopped else "finished"
-        return [run.result("diverged" if run in self.diverged else ended) for run in self.runs]
+        for run in self.runs:
+            self._end(run, "interrupted" if stopped else "finished")
+        return [self.results[run.spec.key] for run in self.runs]
 
     def _unless_diverged(self, run: Run, action: Callable[[], None]) -> None:
         """A run that diverges stays as it was at that step; the others go on."""
-        if run in self.diverged:
+        if run.spec.key in self.results:
             return
         try:
             action()
         except Diverged as error:
             run.tracker.note(f"diverged: {error}")
-            self.diverged.append(run)
+            self._end(run, "diverged")
+
+    def _end(self, run: Run, status: str) -> None:
+        if run.spec.key not in self.results:
+            self.results[run.spec.key] = result = run.result(status)
+            self._ended(result)

@@ -6,11 +6,13 @@ import gzip
 import io
 import json
 import tarfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
+import torch.distributed as dist
 
 from scaling.errors import UserError
 from scaling.forecast import Outcome
@@ -19,6 +21,10 @@ from sweeps.bundle.merge import import_study
 from sweeps.ledger.ledger import Ledger
 from sweeps.tracking.run_facts import facts_of_study, record_facts
 from sweeps.workspace import Workspace
+from trainer.distributed.checkpoint import SharedCheckpointFolder
+from trainer.distributed.world import World
+from trainer.loop.checkpoint import load, remove
+from trainer.run_folder import RunRecord
 
 from ..ledger.test_ledger import forecast
 from ..projected import FACTS, RESULT, STUDY, Projected
@@ -129,7 +135,146 @@ def test_forecasts_of_two_histories_are_one_unbroken_chain_with_their_own_times(
     assert projected.ledger.forecasts(STUDY)[0].registered_at == other.ledger.forecasts(STUDY)[0].registered_at
 
 
+# Checkpoints that several processes wrote
+
+
+@pytest.fixture(scope="module")
+def world() -> Iterator[World]:
+    """A single process that writes as one of several."""
+    dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
+    yield World(saving=dist.group.WORLD)
+    dist.destroy_process_group()
+
+
+def save_shared(folder: Path, world: World, step: int = 40) -> dict[str, Any]:
+    """A checkpoint in ``folder`` that is a folder itself; returns what it holds."""
+    state = {"model": {"weight": torch.arange(6.0).view(3, 2) * step}, "unread": torch.zeros(0, 3), "progress": "{}"}
+    checkpoints = SharedCheckpointFolder(folder, print, world)
+    checkpoints.save(step, state)
+    checkpoints.finish()
+    return state
+
+
+STEP_40 = "step-000000000040.checkpoint"
+
+
+def test_a_checkpoint_of_several_processes_is_carried_whole(projected: Projected, world: World, tmp_path: Path) -> None:
+    first, second = train(projected, 2)
+    folder = projected.workspace.run_folder(first)
+    (folder / STEP_40).unlink()
+    state = save_shared(folder, world)
+    file = tmp_path / "f.tar.gz"
+    assert export(projected.ledger, projected.workspace, STUDY, file, checkpoints=True)["checkpoints"] == 2
+    ledger, workspace = fresh(tmp_path)
+    # One of another form that is there already makes room.
+    workspace.run_folder(first).mkdir(parents=True)
+    (workspace.run_folder(first) / STEP_40).write_bytes(b"older")
+    (workspace.run_folder(second) / STEP_40).mkdir(parents=True)
+    assert import_study(ledger, workspace, file).checkpoints == 2
+    carried = load(workspace.run_folder(first) / STEP_40)
+    assert torch.equal(carried["model"]["weight"], state["model"]["weight"])
+    assert (workspace.run_folder(second) / STEP_40).read_bytes() == second.encode() * 100
+    assert [path.name for path in workspace.run_folder(first).iterdir()] == [STEP_40]
+
+
+def test_a_large_runs_checkpoints_are_carried_from_where_it_was_trained(
+    projected: Projected, world: World, tmp_path: Path
+) -> None:
+    spec = projected.ledger.runs(STUDY)[0].spec
+    own = projected.workspace.trained / f"large-{spec.key[:8]}"
+    state = save_shared(own, world)
+    record = RunRecord(spec=spec, numerics=projected.plan.numerics, corpus="somewhere")
+    (own / "run.json").write_text(record.model_dump_json())
+    projected.ledger.claim(spec.key, projected.owner)
+    projected.ledger.finish(spec.key, projected.owner, "finished", MEASURED)
+    wrote = export(projected.ledger, projected.workspace, STUDY, tmp_path / "f.tar.gz", checkpoints=True)
+    assert wrote["checkpoints"] == 1
+    ledger, workspace = fresh(tmp_path)
+    assert import_study(ledger, workspace, tmp_path / "f.tar.gz").checkpoints == 1
+    carried = load(workspace.run_folder(spec.key) / STEP_40)
+    assert torch.equal(carried["model"]["weight"], state["model"]["weight"])
+
+
+def test_a_checkpoint_that_goes_while_it_is_exported_is_left_out(
+    projected: Projected, world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (key,) = train(projected, 1)
+    folder = projected.workspace.run_folder(key)
+    save_shared(folder, world, 20)
+    listed = Path.glob
+
+    def then_gone(path: Path, pattern: str) -> list[Path]:
+        found = list(listed(path, pattern))
+        if path == folder:
+            remove(folder / "step-000000000020.checkpoint")
+        return found
+
+    monkeypatch.setattr(Path, "glob", then_gone)
+    assert export(projected.ledger, projected.workspace, STUDY, tmp_path / "f", checkpoints=True)["checkpoints"] == 1
+
+
+def _in_folder(change: Callable[[dict[str, bytes], str], None]) -> Change:
+    """Of members that hold a checkpoint which is a folder, changed by their common beginning."""
+
+    def apply(members: dict[str, bytes]) -> None:
+        change(members, next(name for name in members if name.endswith("whole.json")).removesuffix("whole.json"))
+
+    return apply
+
+
+def _move_to_end(members: dict[str, bytes], name: str) -> None:
+    members[name] = members.pop(name)
+
+
+def _add_before(members: dict[str, bytes], later: str, name: str) -> None:
+    after = list(members)[list(members).index(later) :]
+    members[name] = b"x"
+    for each in after:
+        _move_to_end(members, each)
+
+
 Change = Callable[[dict[str, bytes]], None]
+HOSTILE_FOLDERS: dict[str, Change] = {
+    "a file more": _in_folder(lambda m, at: _add_before(m, f"{at}whole.json", f"{at}tt.safetensors")),
+    "a file less": _in_folder(lambda m, at: m.pop(f"{at}skeleton") and None),
+    "a changed file": _in_folder(lambda m, at: m.update({f"{at}skeleton": m[f"{at}skeleton"] + b"x"})),
+    "no marker": _in_folder(lambda m, at: m.pop(f"{at}whole.json") and None),
+    "another marker": _in_folder(lambda m, at: m.update({f"{at}whole.json": b'{"sha256": {}}'})),
+    "a marker that is no text": _in_folder(lambda m, at: m.update({f"{at}whole.json": b"\xff"})),
+    "a marker that is a list": _in_folder(lambda m, at: m.update({f"{at}whole.json": b"[1]"})),
+    "a file after the marker": _in_folder(lambda m, at: m.update({f"{at}zz.safetensors": b"x"})),
+    "in two pieces": _in_folder(lambda m, at: _move_to_end(m, f"{at}whole.json")),
+    "a file upwards": _in_folder(lambda m, at: _add_before(m, f"{at}whole.json", f"{at}../../x")),
+    "a hidden file": _in_folder(lambda m, at: _add_before(m, f"{at}whole.json", f"{at}.metadata")),
+    "a folder in it": _in_folder(lambda m, at: _add_before(m, f"{at}whole.json", f"{at}a/b")),
+    "a file of its name": _in_folder(lambda m, at: m.update({at.rstrip("/"): b"x"})),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("attack", ["none", *HOSTILE_FOLDERS])
+def test_a_checkpoint_folder_that_is_not_as_it_was_saved_is_refused_and_leaves_nothing(
+    projected: Projected, world: World, tmp_path: Path, attack: str
+) -> None:
+    first, second = train(projected, 2)
+    for key in (first, second):
+        (projected.workspace.run_folder(key) / STEP_40).unlink()
+    save_shared(projected.workspace.run_folder(min(first, second)), world)
+    save_shared(projected.workspace.run_folder(max(first, second)), world, 30)
+    whole = tmp_path / "whole.tar.gz"
+    export(projected.ledger, projected.workspace, STUDY, whole, checkpoints=True)
+    with tarfile.open(whole) as archive:
+        members = {member.name: archive.extractfile(member).read() for member in archive}  # type: ignore[union-attr]
+    HOSTILE_FOLDERS.get(attack, lambda _: None)(members)
+    file = _pack(tmp_path / "evil.tar.gz", members)
+    ledger, workspace = fresh(tmp_path)
+    if attack == "none":
+        assert import_study(ledger, workspace, file).checkpoints == 2
+        return
+    before = sorted(tmp_path.rglob("*"))
+    with pytest.raises(UserError, match="not imported"):
+        import_study(ledger, workspace, file)
+    assert ledger.study_names() == []
+    assert sorted(tmp_path.rglob("*")) == before
 
 
 def _json(name: str, change: Callable[[Any], None]) -> Change:
