@@ -52,6 +52,7 @@ def test_a_run_that_has_started_can_no_longer_be_forecast(large: Large, tmp_path
     with pytest.raises(RuntimeError, match="started before"):
         large.ledger.register(STUDY, later, [large.run.key])
     assert register(large.ledger, large.workspace, large.made) == large.ledger.forecasts()[0].hash
+    followed.ended(large.trained(tmp_path / "run", followed, stop_at=1))
 
 
 @pytest.mark.parametrize(("gone", "said"), [("run", "no run"), ("forecast", "no forecast"), ("study", "no study")])

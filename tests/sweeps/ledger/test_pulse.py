@@ -50,19 +50,31 @@ def test_who_computes_is_alive_and_who_waits_is_not(
     assert after.step == before.step
 
 
-def test_a_run_that_reports_needs_no_pulse_and_one_that_ended_gets_none(
-    projected: Projected, monkeypatch: pytest.MonkeyPatch
-) -> None:
+class Reporting:
+    """Has told of itself just now, whenever it is asked."""
+
+    @property
+    def told_at(self) -> float:
+        return time.monotonic()
+
+
+def test_a_run_that_reports_needs_no_pulse(projected: Projected, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "LOOK_SECONDS", 0.3)
-    monkeypatch.setattr(type(projected.ledger), "pulse", lambda *_: pytest.fail("it reports"))
-    tracker = LedgerTracker(projected.ledger, projected.lease(), projected.owner)
+    projected.lease()
+    (before,) = projected.ledger.held()
     with Pulse(projected.ledger, projected.owner) as pulse:
-        pulse.watch([tracker])
-        until = time.monotonic() + SECONDS
-        while time.monotonic() < until:
-            tracker.flush()
-            sum(range(100_000))
-    monkeypatch.undo()
-    projected.ledger.release(projected.ledger.held()[0].key, projected.owner)
+        pulse.watch([Reporting()])  # type: ignore[list-item]
+        compute()
+    assert projected.ledger.held() == [before]
+
+
+def test_a_pulse_is_for_the_runs_that_its_owner_still_holds(projected: Projected) -> None:
+    key, other = projected.lease(), projected.lease()
+    projected.ledger.release(key, projected.owner)
+    (before,) = projected.ledger.held()
+    projected.ledger.pulse(projected.owner._replace(pid=projected.owner.pid + 1))
+    assert projected.ledger.held() == [before]
     projected.ledger.pulse(projected.owner)
-    assert projected.ledger.held() == []
+    (after,) = projected.ledger.held()
+    assert after.key == other
+    assert after.heartbeat > before.heartbeat
