@@ -2,6 +2,8 @@
 
     python benchmarks/final_runs.py WORKSPACE [--out benchmarks/results/final_runs.json]
 
+Rows that the file holds already are kept, but for those that are measured again.
+
 WORKSPACE holds studies whose large runs (`scaling recommend STUDY --register`, `scaling train`) have been scored. The
 reference takes the exponents of a published law and fits E, A and B to the same sweep (non-negative least squares on
 relative errors): what somebody does who trusts the literature's exponents.
@@ -91,7 +93,10 @@ def main() -> None:
                 f"median |error|, {REFERENCES.get(name, 'ours')}: {statistics.median(abs(r[name]) for r in rows):.2%}"
             )
     if arguments.out:
-        arguments.out.write_text(json.dumps(rows, indent=2) + "\n", encoding="utf-8")
+        before = json.loads(arguments.out.read_text(encoding="utf-8")) if arguments.out.exists() else []
+        new = {(row["study"], row["forecast"]["estimate"]) for row in rows}
+        kept = [row for row in before if (row["study"], row["forecast"]["estimate"]) not in new]
+        arguments.out.write_text(json.dumps(kept + rows, indent=2) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":
