@@ -240,6 +240,7 @@ def open_page(browser: Browser) -> Iterator[Callable[..., Page]]:
         scheme: Literal["dark", "light"] = "dark" if dark else "light"
         context = browser.new_context(viewport={"width": width, "height": 900}, color_scheme=scheme, offline=offline)
         contexts.append(context)
+        context.set_default_timeout(60_000)  # milliseconds: the cores may be everybody's
         page = context.new_page()
         page.on("pageerror", lambda error: faults.append(str(error)))
         page.on("console", lambda said: faults.append(said.text) if said.type == "error" else None)
