@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import random
 import re
 import shutil
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
@@ -150,13 +152,25 @@ def test_an_interrupted_study_is_killed_in_mlflow_too_and_its_runs_there_go_on(s
     site.write()
     engine = site.sweep()
     eventually(site.under_way)
-    client = MlflowClient(tracking_uri=f"sqlite:///{site.workspace / 'mlflow.db'}")
+    database = site.workspace / "mlflow.db"
+    client = MlflowClient(tracking_uri=f"sqlite:///{database}")
+
+    def is_set_up() -> bool:
+        """Whoever opens a new database sets it up, and two at once trip over each other."""
+        count = "select count(*) from experiments where name = 'scaling/tiny'"
+        with (
+            contextlib.suppress(sqlite3.OperationalError),
+            contextlib.closing(sqlite3.connect(f"file:{database}?mode=ro", uri=True)) as db,
+        ):
+            return bool(db.execute(count).fetchone()[0])
+        return False
 
     def told() -> dict[str, tuple[str, str]]:
         experiment = client.get_experiment_by_name("scaling/tiny")
         found = client.search_runs([experiment.experiment_id]) if experiment else []
         return {run.info.run_id: (run.data.tags["scaling.kind"], run.info.status) for run in found}
 
+    eventually(is_set_up)
     eventually(lambda: any(kind == "run" for kind, _ in told().values()))
     os.killpg(engine.pid, signal.SIGINT)
     finish(engine, 130)

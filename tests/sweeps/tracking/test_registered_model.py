@@ -173,8 +173,9 @@ def test_a_server_takes_it_and_one_without_a_registry_keeps_its_files(
     large: Large, send: Sent, tmp_path: Path, patient: Any
 ) -> None:
     large.ended(tmp_path / "run")
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
+    # One each: what is left of the first server may still answer at its own.
+    with socket.create_server(("127.0.0.1", 0)) as free, socket.create_server(("127.0.0.1", 0)) as other:
+        port, with_registry = free.getsockname()[1], other.getsockname()[1]
     uri = f"http://127.0.0.1:{port}"
     send.track_at(uri)
     with server(large, port, "--registry-store-uri", "nowhere://"):
@@ -187,7 +188,9 @@ def test_a_server_takes_it_and_one_without_a_registry_keeps_its_files(
         assert run.info.status == "FINISHED"
         assert "model/model.safetensors" in {file.path for file in client.list_artifacts(run.info.run_id, "model")}
         client.delete_run(run.info.run_id)
-    with server(large, port):
+    uri = f"http://127.0.0.1:{with_registry}"
+    send.track_at(uri)
+    with server(large, with_registry):
         assert send() == f"models:/{NAME}/1"
         (version,) = send.versions(uri)
         assert version.tags["scaling.loss_nats"] == str(large.ledger.runs(STUDY, "final")[0].loss)

@@ -69,9 +69,10 @@ def _trials(folder: Path) -> dict[str, list[tuple[object, object, object]]]:
 
 @pytest.mark.slow
 def test_two_workspaces_tune_alike(tiny_study: Study, tmp_path: Path, silent: object) -> None:
+    """Without pruning: it looks at what is there when it is asked, so that it is a matter of time."""
     seen = []
     for name in ("one", "two"):
-        study, workspace = tuned(tiny_study, sizes=1), Workspace(tmp_path / name)
+        study, workspace = tuned(tiny_study, sizes=1, prune=False), Workspace(tmp_path / name)
         conductor = Conductor(study, workspace, silent)  # type: ignore[arg-type]
         with pytest.raises(UserError, match="2 sizes and lengths have finished trials and 4 are needed"):
             conductor.tune(conductor.plan())
