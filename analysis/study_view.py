@@ -88,6 +88,11 @@ class LargerRun:
     problems: tuple[str, ...] = ()
     """Why the forecast can't be believed; empty for nearly all."""
 
+    @property
+    def without_outcome(self) -> str:
+        """How a run stands that has no outcome."""
+        return "not ended" if self.state in ("planned", "running") else self.state
+
 
 @dataclass(frozen=True)
 class StudyView:

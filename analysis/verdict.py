@@ -103,7 +103,7 @@ def larger_runs_sentence(view: StudyView) -> str | None:
     said = f"{named}, at {10**forecast.extrapolation_orders:.2g} times what its forecast rests on, was forecast "
     said += f"{loss_interval(forecast.loss, 3)} nats before it started"
     if outcome is None:
-        said += f"; it has {'not ended' if largest.state in ('planned', 'running') else largest.state}."
+        said += f"; it has {largest.without_outcome}."
     else:
         where = "inside" if outcome.inside else "outside"
         said += f" and measured {outcome.loss:.3f}, {where} the {forecast.level:.0%} interval "

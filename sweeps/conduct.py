@@ -113,7 +113,7 @@ class Conductor(Planner):
     ) -> RunSpec:
         """The specification of one point; what the branches of a trunk share is for the middle of their lengths."""
         params = point.params.total
-        length = middle_length(point.tokens, branches)
+        length = middle_length(branches or [point.tokens])
         return run_spec(
             self.study,
             plan,
@@ -282,7 +282,7 @@ class Conductor(Planner):
     def context(self, plan: Plan, rates: LearningRateLaw) -> StudyContext:
         model = self.study.model
         largest = max(plan.sweep, key=lambda planned: (planned.point.flops, planned.point.tokens)).point
-        batch = batch_rule(self.study, plan)
+        batch = batch_rule(self.study, plan.batch_at_tokens)
         return StudyContext(
             architecture=model.architecture,
             vocabulary=self.study.corpus.vocabulary,

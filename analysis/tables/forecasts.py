@@ -69,7 +69,7 @@ def _came(run: LargerRun) -> str:
     if run.problems:
         return f"not believed: {'; '.join(run.problems)}"
     if run.outcome is None:
-        return "not ended" if run.state in ("planned", "running") else run.state
+        return run.without_outcome
     return "inside" if run.outcome.inside else "outside"
 
 

@@ -32,7 +32,7 @@ def configuration(made: Recommendation) -> Table:
         ["Feed-forward width", f"{shape.ffn_width:,}", ""],
         ["Vocabulary", f"{shape.vocabulary:,}{', tied' if shape.tied else ', untied'}", ""],
         ["Context", f"{shape.context:,} tokens", ""],
-        ["Peak learning rate", f"{rate.estimate:.2g}", _scientific(rate)],
+        ["Peak learning rate", f"{rate.estimate:.2g}", _written(rate, "{:.2g}".format)],
         ["Batch", f"{format_count(made.global_batch_tokens)} tokens", ""],
         ["Warm-up", f"{format_count(made.warmup_tokens)} tokens", ""],
         ["Cooldown", f"{format_count(made.cooldown_tokens)} tokens", ""],
@@ -43,9 +43,9 @@ def configuration(made: Recommendation) -> Table:
         rows += [
             ["Cluster", f"{cost.gpus:,} × {cost.accelerator}", ""],
             ["Model FLOPs utilisation", f"{cost.mfu.estimate:.0%}", share],
-            ["Time", f"{format_duration(cost.days.estimate * 86400)}", _durations(cost.days)],
+            ["Time", _days(cost.days.estimate), _written(cost.days, _days)],
             _row("GPU-hours", cost.gpu_hours),
-            ["Cost", format_usd(cost.usd.estimate), _dollars(cost.usd)],
+            ["Cost", format_usd(cost.usd.estimate), _written(cost.usd, format_usd)],
         ]
         if cost.energy_kwh is not None and cost.tco2e is not None:
             kwh, tonnes = cost.energy_kwh, cost.tco2e
@@ -64,18 +64,8 @@ def _row(label: str, interval: Interval | None, text: str | None = None) -> list
     return [label, text or format_count(interval.estimate), range_text(interval.low, interval.high)]
 
 
-def _scientific(i: Interval) -> str:
-    return "" if i.low is None or i.high is None else f"{i.low:.2g} to {i.high:.2g}"
-
-
-def _durations(days: Interval) -> str:
-    if days.low is None or days.high is None:
-        return ""
-    return f"{format_duration(days.low * 86400)} to {format_duration(days.high * 86400)}"
-
-
-def _dollars(i: Interval) -> str:
-    return _written(i, format_usd)
+def _days(days: float) -> str:
+    return format_duration(days * 86400)
 
 
 def _written(i: Interval, as_text: Callable[[float], str]) -> str:

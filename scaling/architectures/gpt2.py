@@ -104,11 +104,6 @@ def shapes_within(
 ) -> Iterator[ModelShape]:
     """Shapes of ``least`` to ``most`` total parameters, a factor ``ratio`` wider or deeper than the dial's at most."""
     return shapes_between(
-        least,
-        most,
-        widths=TRANSFORMER_WIDTHS,
-        one_layer=lambda width: _one_layer(width, vocabulary, context, tied),
-        count=count_parameters,
-        aspect=transformer_aspect,
+        least, most, one_layer=lambda width: _one_layer(width, vocabulary, context, tied), count=count_parameters,
         ratio=ratio,
-    )
+    )  # fmt: skip

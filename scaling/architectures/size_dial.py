@@ -75,22 +75,20 @@ def shapes_between(
     least: float,
     most: float,
     *,
-    widths: Iterable[int],
     one_layer: Callable[[int], ModelShape],
     count: Callable[[ModelShape], ParameterCounts],
-    aspect: Callable[[float], float],
     ratio: float,
 ) -> Iterator[ModelShape]:
-    """Every shape of ``least`` to ``most`` total parameters whose width over depth is within a factor ``ratio`` of
-    ``aspect``, the one that the dial aims at for its size (it grows with it)."""
-    for width in widths:
+    """Every transformer's shape of ``least`` to ``most`` total parameters whose width over depth is within a factor
+    ``ratio`` of what the dial aims at for its size (:func:`transformer_aspect`, which grows with it)."""
+    for width in TRANSFORMER_WIDTHS:
         one = one_layer(width)
         size_of_one = count(one).total
         per_layer = count(one.model_copy(update={"layers": 2})).total - size_of_one
         # By the size, and by the ratio at its ends: a narrow width would take millions of layers.
-        fewest = max((least - size_of_one) / per_layer + 1, width / aspect(most) / ratio, 1)
-        largest = min((most - size_of_one) / per_layer + 1, width / aspect(least) * ratio)
+        fewest = max((least - size_of_one) / per_layer + 1, width / transformer_aspect(most) / ratio, 1)
+        largest = min((most - size_of_one) / per_layer + 1, width / transformer_aspect(least) * ratio)
         for layers in range(math.ceil(fewest), math.floor(largest) + 1):
             size = size_of_one + (layers - 1) * per_layer
-            if 1 / ratio <= width / layers / aspect(size) <= ratio:
+            if 1 / ratio <= width / layers / transformer_aspect(size) <= ratio:
                 yield one.model_copy(update={"layers": layers})

@@ -45,9 +45,10 @@ def machine_sentence(plan: Plan) -> str:
 
 
 def batch_sentence(study: Study, plan: Plan) -> str:
+    """Which batches the sweep has, and what they follow."""
     from sweeps.planning.plan import batch_rule
 
-    rule, tune = batch_rule(study, plan), study.hyperparameters.tune
+    rule, tune = batch_rule(study, plan.batch_at_tokens), study.hyperparameters.tune
     if tune and "global_batch_tokens" in tune.over:
         return "batches by the law that tuning finds"
     context = study.model.context
@@ -138,6 +139,7 @@ def _range(values: Sequence[float]) -> tuple[float, float]:
 
 
 def plan_page(study: Study, plan: Plan) -> str:
+    """What would run, what it would take and what it would tell, for a terminal."""
     lines = [
         f"{len(plan.sweep)} runs · {len(plan.shapes)} sizes · {format_flops(plan.sweep_flops)}, and a hold-out of "
         f"{format_flops(plan.hold_out.point.flops)} x {plan.replicates} · about "

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import statistics
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -18,7 +17,7 @@ from scaling.run_spec import OptimizerSpec
 from scaling.shape import ModelShape
 from sweeps.planning.expectation import Expectation
 from sweeps.planning.makespan import Job
-from sweeps.planning.plan import Plan, PlannedCorpus, PlannedPoint, ProbePoint, batch_rule
+from sweeps.planning.plan import Plan, PlannedCorpus, PlannedPoint, ProbePoint, batch_rule, middle_length
 from sweeps.study import Study
 from sweeps.tuning.space import space_of
 from trainer.data.shards import Corpus
@@ -69,13 +68,14 @@ def with_more(plan: Plan, study: Study, design: Design, *, rounds: int = 0) -> P
     The hold-out stays too, unless a new run is too large beside it.
     """
     points = (*(planned.point for planned in plan.sweep), *design.points)
+    rule = batch_rule(study, plan.batch_at_tokens)
     held, multiple = plan.hold_out, study.design.hold_out
     if held.point.flops < multiple * max(point.flops for point in points):
         point = hold_out_point(design.model_copy(update={"points": points}), multiple)
-        (held,) = _planned(study, batch_rule(study, plan), [point], plan.calibration, plan.numerics)
+        (held,) = _planned(study, rule, [point], plan.calibration, plan.numerics)
     more = [
         new if new.carrier is None else new.model_copy(update={"carrier": new.carrier + len(plan.sweep)})
-        for new in _planned(study, batch_rule(study, plan), design.points, plan.calibration, plan.numerics)
+        for new in _planned(study, rule, design.points, plan.calibration, plan.numerics)
     ]
     return plan.model_copy(update={"sweep": (*plan.sweep, *more), "hold_out": held, "rounds": plan.rounds + rounds})
 
@@ -97,9 +97,9 @@ def make_plan(
 
     seconds = partial(calibration.seconds, numerics=numerics)
     probe = tuple(_probe(study, design, seconds))
-    hyper = study.hyperparameters
-    middle = math.exp(statistics.fmean(math.log(point.tokens) for point in design.points))
-    rule = BatchRule(batch_tokens=hyper.global_batch_tokens, at_tokens=middle, exponent=hyper.batch_exponent)
+    tune = study.hyperparameters.tune
+    middle = middle_length([point.tokens for point in design.points])
+    rule = batch_rule(study, middle)
     (held,) = _planned(study, rule, [hold_out], calibration, numerics)
     return Plan(
         study=study.name,
@@ -123,7 +123,7 @@ def make_plan(
         ),
         probe=probe,
         tune=tuple(_tune(study, design, seconds)),
-        tune_trials=hyper.tune.trials if hyper.tune else 0,
+        tune_trials=tune.trials if tune else 0,
         design=design.kind,
         sweep=_planned(study, rule, design.points, calibration, numerics),
         hold_out=held,

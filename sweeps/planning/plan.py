@@ -171,19 +171,15 @@ def cost_of(
     )
 
 
-def middle_length(tokens: float, branches: Collection[float] = ()) -> float:
-    """Of a run, or of the branches of its trunk: what they share is chosen for it."""
-    return math.exp(statistics.fmean(map(math.log, branches or [tokens])))
+def middle_length(tokens: Collection[int]) -> float:
+    """Of the branches of a trunk, or of a design's runs: what they share is chosen for it."""
+    return math.exp(statistics.fmean(map(math.log, tokens)))
 
 
-def batch_rule(study: Study, plan: Plan) -> BatchRule:
-    """How the batch of the study's runs follows their length."""
+def batch_rule(study: Study, at_tokens: float) -> BatchRule:
+    """How the batch of the study's runs follows their length; ``at_tokens`` is the plan's ``batch_at_tokens``."""
     settings = study.hyperparameters
-    return BatchRule(
-        batch_tokens=settings.global_batch_tokens,
-        at_tokens=plan.batch_at_tokens,
-        exponent=settings.batch_exponent,
-    )
+    return BatchRule(batch_tokens=settings.global_batch_tokens, at_tokens=at_tokens, exponent=settings.batch_exponent)
 
 
 def run_spec(
@@ -208,7 +204,8 @@ def run_spec(
     if "global_batch_tokens" in tuned:
         batch = whole_sequences(tuned["global_batch_tokens"], shape.context)
     else:
-        batch = batch_rule(study, plan).trained(middle_length(tokens, branches), shape.context)
+        length = middle_length(branches or [tokens])
+        batch = batch_rule(study, plan.batch_at_tokens).trained(length, shape.context)
     tokens, longest = (max(1, round(each / batch)) * batch for each in (tokens, longest))
     # Rounded so that the key does not hang on the last bit of a fitted number.
     rate = float(f"{learning_rate:.6g}")
