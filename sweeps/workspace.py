@@ -85,6 +85,11 @@ class Workspace:
         return self.root / "trained"
 
     @property
+    def post_trained(self) -> Path:
+        """The stages of post-training, each by its kind and key."""
+        return self.root / "posttrain"
+
+    @property
     def runs(self) -> Path:
         return self.root / "runs"
 

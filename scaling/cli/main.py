@@ -27,6 +27,7 @@ from scaling.cli import (
     generate,
     launch,
     plan,
+    posttrain,
     predict,
     recommend,
     report,
@@ -71,6 +72,7 @@ app.command("score")(score.score)
 app.command("recommend")(recommend.recommend)
 app.command("cost")(cost.cost)
 app.command("train")(train.train)
+app.command("posttrain")(posttrain.posttrain)
 app.command("launch")(launch.launch)
 app.command("generate")(generate.generate)
 app.command("export")(export.export)

@@ -8,20 +8,16 @@ under ``domain_key``, else, unless that key was chosen, the first subfolder of t
 
 from __future__ import annotations
 
-import gzip
 import hashlib
 import json
-import lzma
 import re
-import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import zstandard
-
 from scaling.errors import UserError
+from trainer.data.packed_lines import DAMAGED, packed_lines
 
 __all__ = ["DOMAIN_KEY", "STARTER", "SUFFIXES", "Document", "Source", "check_source", "open_source"]
 
@@ -32,7 +28,6 @@ SUFFIXES = (".txt", ".jsonl", ".jsonl.gz", ".jsonl.xz", ".jsonl.zst", ".parquet"
 _STARTER_FILE = Path(__file__).resolve().parent / "starter" / "starter_pd.jsonl.xz"
 _WORK_KEYS = ("work", "path", "id", "url", "title")
 _LONGEST_DOMAIN = 80
-_DAMAGED = (EOFError, lzma.LZMAError, gzip.BadGzipFile, zlib.error, zstandard.ZstdError)
 
 
 @dataclass(frozen=True)
@@ -152,44 +147,11 @@ def _text(path: Path, name: str) -> Iterator[Document]:
 def _json_lines(path: Path, name: str, text_key: str, domain_key: str) -> Iterator[Document]:
     line_number = 0
     try:
-        for line_number, line in enumerate(_lines(path), 1):
+        for line_number, line in enumerate(packed_lines(path), 1):
             if line.strip():
                 yield _row(line, f"{path}:{line_number}", f"{name}:{line_number}", text_key, domain_key)
-    except _DAMAGED as error:
+    except DAMAGED as error:
         raise UserError(f"{path} is damaged after line {line_number} ({error}): fetch or pack it again") from None
-
-
-def _lines(path: Path) -> Iterator[bytes]:
-    if path.name.endswith(".zst"):
-        yield from _zstd_lines(path)
-    elif path.name.endswith(".gz"):
-        with gzip.open(path, "rb") as unzipped:
-            yield from unzipped
-    elif path.name.endswith(".xz"):
-        with lzma.open(path, "rb") as unpacked:
-            yield from unpacked
-    else:
-        with path.open("rb") as plain:
-            yield from plain
-
-
-def _zstd_lines(path: Path) -> Iterator[bytes]:
-    """Lines of a file of Zstandard frames; ``EOFError`` if the last is cut short (zstandard's own reader is silent)."""
-    started: list[bytes] = []
-    frame = None
-    with path.open("rb") as packed:
-        while chunk := packed.read(2**17):
-            while chunk:
-                frame = frame or zstandard.ZstdDecompressor().decompressobj()
-                first, *others = frame.decompress(chunk).split(b"\n")
-                started.append(first)
-                for other in others:
-                    yield b"".join(started)
-                    started = [other]
-                chunk, frame = (frame.unused_data, None) if frame.eof else (b"", frame)
-    if frame is not None:
-        raise EOFError("the last frame is cut short")
-    yield b"".join(started)
 
 
 def _row(line: bytes, where: str, default_work: str, text_key: str, domain_key: str) -> Document:

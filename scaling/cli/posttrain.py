@@ -1,0 +1,106 @@
+"""``scaling posttrain``."""
+
+from __future__ import annotations
+
+import signal
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from scaling.cli.options import JsonFlag, WorkspaceOption, print_json
+from scaling.errors import UserError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from sweeps.workspace import Workspace
+    from trainer.posttrain.pipeline import Pipeline
+
+
+def posttrain(
+    pipeline: Annotated[
+        Path | None, typer.Argument(metavar="PIPELINE.yaml", help="The stages (`--template` shows how).")
+    ] = None,
+    workspace: WorkspaceOption = Path("workspace"),
+    only: Annotated[
+        str | None, typer.Option(metavar="STAGE", help="Up to this stage: sft, pairs, reward, dpo, ppo, …")
+    ] = None,
+    template: Annotated[bool, typer.Option("--template", help="Print a file with every key explained.")] = False,
+    as_json: JsonFlag = False,
+) -> None:
+    """Train a base model further: sft, reward model, then PPO, DPO or their relatives, and set them side by side.
+
+    Each stage is kept by the hash of what goes into it: the same command continues what was stopped, and trains again
+    only what a changed setting changes. Each model lies in the Hugging Face layout.
+
+    Examples: scaling posttrain --template > assistant.yaml && scaling posttrain assistant.yaml
+              scaling posttrain assistant.yaml --only sft
+    """
+    from importlib import resources
+
+    if template:
+        text = resources.files("trainer.posttrain").joinpath("pipeline_template.yaml").read_text(encoding="utf-8")
+        typer.echo(text, nl=False)
+        return
+    if pipeline is None:
+        raise UserError("PIPELINE.yaml is missing: `scaling posttrain --template > mine.yaml` writes one")
+
+    from scaling.cli.posttrain_page import post_training_page
+    from scaling.cli.run_display import RunDisplay
+    from scaling.cli.train import StopSignals
+    from sweeps.workspace import Workspace
+    from trainer.posttrain.pipeline import PostTraining, load_pipeline
+    from trainer.posttrain.stage import Interrupted
+
+    asked = load_pipeline(pipeline)
+    if only is not None and only not in asked.stage_names:
+        raise UserError(f"--only {only} is no stage of {pipeline}: it has {', '.join(asked.stage_names)}")
+    space = Workspace(workspace)
+    ended: list[dict[str, Any]] = []
+    with RunDisplay(asked.name, quiet=as_json) as display, StopSignals() as stop:
+        stop.listen()
+        base = _base(asked, workspace, space, display.say)
+        work = PostTraining(
+            asked,
+            base,
+            space.post_trained,
+            progress=lambda title, what, share, metrics: display.step(_line(title, what, metrics), share),
+            should_stop=lambda: stop.received is not None,
+        )
+        try:
+            for seed, name, folder in work.stages(until=only):
+                result = folder.result()
+                assert result is not None, "a stage that ended has a result"
+                ended.append(
+                    {"seed": seed, "stage": name, "folder": str(folder.path), **result.model_dump(mode="json")}
+                )
+                display.say(f"{name} (seed {seed})  {folder.path}")
+                for note in result.notes:
+                    display.say(f"  {note}")
+        except Interrupted:
+            typer.echo("scaling: stopped and saved; the same command continues", err=True)
+            raise typer.Exit(128 + (stop.received or signal.SIGINT)) from None
+    if as_json:
+        print_json({"name": asked.name, "base": str(base), "stages": ended})
+    else:
+        typer.echo(post_training_page(ended))
+
+
+def _base(asked: Pipeline, workspace: Path, space: Workspace, say: Callable[[str], None]) -> Path:
+    """The base model in the Hugging Face layout: the folder that was named, or a run of ours exported once."""
+    from scaling.cli.run_reference import find_run
+    from trainer.export.hugging_face import export
+
+    if (Path(asked.base) / "config.json").is_file():
+        return Path(asked.base)
+    trained = find_run(asked.base, workspace)
+    out = space.post_trained / f"base-{trained.spec.key[:16]}"
+    if not out.exists():
+        export(trained, out, force=False, note=say)
+    return out
+
+
+def _line(title: str, what: str, metrics: Any) -> str:
+    shown = [f"{name} {metrics[name]:.4g}" for name in ("loss", "score", "gold", "kl", "reward") if name in metrics]
+    return " · ".join([title, what, *shown])

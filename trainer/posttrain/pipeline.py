@@ -1,0 +1,425 @@
+"""A whole post-training from one file: sft, pairs, reward, ppo and its relatives, and all of them side by side.
+
+Each stage is known by the hash of what goes into it (``stage.py``): to run the file again trains what is missing, and a
+changed setting only what depends on it. With several seeds the whole chain is trained for each.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, StringConstraints, model_validator
+
+from scaling.errors import UserError
+from scaling.record import Interval, Record, content_hash
+from trainer.posttrain.chat_template import Chat
+from trainer.posttrain.compare import CompareSettings, answers_of, compare
+from trainer.posttrain.direct import DirectSettings, DPOSettings, KTOSettings, SimPOSettings, train_directly
+from trainer.posttrain.examples import (
+    Example,
+    ExampleFile,
+    Pair,
+    fingerprint,
+    read_examples,
+    read_pairs,
+    split,
+    write_rows,
+)
+from trainer.posttrain.online import OnlineSettings, train_online
+from trainer.posttrain.policy import (
+    Lora,
+    folder_fingerprint,
+    libraries,
+    load_policy,
+    load_tokenizer,
+    quietly,
+    save_model,
+)
+from trainer.posttrain.policy_gradient import PPOStage, train_by_ppo
+from trainer.posttrain.preferences import SampledPairs, sample_pairs
+from trainer.posttrain.reward import Reward
+from trainer.posttrain.reward_model import (
+    RewardModel,
+    RewardSettings,
+    pair_metrics,
+    tokenise_pairs,
+    train_reward,
+)
+from trainer.posttrain.sft import SFTSettings, Tokenised, answer_loss, fine_tune, tokenise
+from trainer.posttrain.stage import StageFolder, StageKind, StageRun, StageSpec, run_stage
+from trainer.posttrain.tasks.answers import Answers
+from trainer.posttrain.tasks.sentences import Sentences
+from trainer.posttrain.tasks.task import GoldReward, Task
+from trainer.settings_file import read_settings
+
+__all__ = ["Pipeline", "PostTraining", "Rows", "load_pipeline"]
+
+Progress = Callable[[str, str, float | None, Mapping[str, float]], None]
+"""Told the stage's title, what it does, the share that is done if known, and the newest metrics."""
+
+_POLICIES: tuple[StageKind, ...] = ("dpo", "kto", "simpo", "ppo", "grpo", "rloo")
+
+
+class Rows(Record):
+    """The examples of a file, without a score of their own."""
+
+    kind: Literal["rows"] = "rows"
+    data: ExampleFile
+
+    def examples(self) -> list[Example]:
+        return read_examples(self.data)
+
+
+class Pipeline(Record):
+    """What the file says; a stage that it leaves out is not trained."""
+
+    name: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
+    base: str
+    """A run, as `scaling generate` takes it, or a folder in the Hugging Face layout."""
+    chat_template: str | None = None
+    task: Annotated[Sentences | Answers | Rows, Field(discriminator="kind")]
+    held_out: float = Field(default=0.05, gt=0, lt=0.5)
+    """Share of the prompts that nothing is trained on."""
+    max_new_tokens: int = Field(default=64, ge=1)
+    seeds: tuple[int, ...] = (0,)
+    sft: SFTSettings | None = SFTSettings()
+    pairs: SampledPairs | ExampleFile | None = None
+    reward: RewardSettings | None = None
+    dpo: DPOSettings | None = None
+    kto: KTOSettings | None = None
+    simpo: SimPOSettings | None = None
+    ppo: PPOStage | None = None
+    grpo: OnlineSettings | None = None
+    rloo: OnlineSettings | None = None
+    compare: CompareSettings = CompareSettings()
+
+    @model_validator(mode="after")
+    def _each_has_what_it_needs(self) -> Pipeline:
+        for name in ("reward", "dpo", "kto", "simpo"):
+            if getattr(self, name) is not None and self.pairs is None:
+                raise ValueError(f"has {name} and no pairs to train it on: add pairs (sampled, or a file)")
+        if isinstance(self.task, Rows):
+            for name in ("ppo", "grpo", "rloo"):
+                if getattr(self, name) is not None and self.reward is None:
+                    raise ValueError(f"has {name}, and neither a task with a score nor reward: add reward")
+            if isinstance(self.pairs, SampledPairs):
+                raise ValueError("has pairs sampled for a task without a score: give a file of pairs")
+        if not self.seeds or len(set(self.seeds)) < len(self.seeds):
+            raise ValueError(f"seeds are {list(self.seeds)}: give one or more, each once")
+        return self
+
+    @property
+    def stage_names(self) -> list[str]:
+        first = [name for name in ("sft", "pairs", "reward") if getattr(self, name) is not None]
+        return [*first, *self.policies, "compare"]
+
+    @property
+    def policies(self) -> list[StageKind]:
+        return [kind for kind in _POLICIES if getattr(self, kind) is not None]
+
+
+def load_pipeline(path: Path) -> Pipeline:
+    """:class:`UserError` with one line ``FILE:LINE  what is wrong. Remedy`` for the first mistake."""
+    return read_settings(path, "`scaling posttrain --template`").check(Pipeline)
+
+
+class PostTraining:
+    """A pipeline at work in a folder of stages."""
+
+    def __init__(
+        self, pipeline: Pipeline, base: Path, root: Path, *, progress: Progress, should_stop: Callable[[], bool]
+    ) -> None:
+        """base: the base model in the Hugging Face layout. root: the folder of all stages."""
+        self.pipeline, self.base, self.root = pipeline, base, root
+        self._progress, self._should_stop = progress, should_stop
+        self._libraries = libraries()
+
+    def stages(self, until: str | None = None) -> Iterator[tuple[int, str, StageFolder]]:
+        """Train what is missing, of each seed to the stage ``until``; each stage as it ends, with its seed and name.
+
+        :class:`trainer.posttrain.stage.Interrupted` if it was asked to stop.
+        """
+        with quietly():
+            for seed in self.pipeline.seeds:
+                for name, folder in self._chain(seed):
+                    yield seed, name, folder
+                    if name.partition(" ")[0] == until:
+                        break
+
+    def _chain(self, seed: int) -> Iterator[tuple[str, StageFolder]]:
+        pipeline = self.pipeline
+        train, held_out = self._examples
+        policy = self.base
+        if pipeline.sft is not None:
+            sft = self._sft(seed, train, held_out)
+            yield "sft", sft
+            policy = sft.model
+        pairs: tuple[list[Pair], list[Pair]] = ([], [])
+        pairs_key = ""
+        if pipeline.pairs is not None:
+            pairs_stage = self._pairs(seed, policy, train)
+            yield "pairs", pairs_stage
+            all_pairs = read_pairs(ExampleFile(file=str(pairs_stage.rows)))
+            pairs_key = fingerprint(all_pairs)
+            pairs = split(all_pairs, max(pipeline.held_out, 0.1))
+        members: list[StageFolder] = []
+        if pipeline.reward is not None:
+            for member in range(pipeline.reward.members):
+                members.append(self._reward(seed + 1000 * member, policy, pairs, pairs_key))
+                yield "reward" if pipeline.reward.members == 1 else f"reward {member + 1}", members[-1]
+        trained: dict[str, Path] = {}
+        for kind in pipeline.policies:
+            settings = getattr(pipeline, kind)
+            if isinstance(settings, DirectSettings):
+                folder = self._direct(kind, seed, policy, settings, pairs[0], pairs_key)
+            else:
+                folder = self._online(kind, seed, policy, settings, train, members)
+            yield kind, folder
+            trained[kind] = folder.model
+        yield "compare", self._compare(seed, policy, trained, held_out, members)
+
+    # The stages
+
+    def _sft(self, seed: int, train: list[Example], held_out: list[Example]) -> StageFolder:
+        settings = self.pipeline.sft
+        assert settings is not None
+
+        def work(run: StageRun) -> Mapping[str, float | Interval]:
+            chat, model = self._chat(self.base), load_policy(self.base)
+            length = settings.max_tokens or model.config.max_position_embeddings
+            rows = tokenise(train, chat, length, run.note)
+            looked_at = tokenise(held_out, chat, length, lambda _: None)
+            for name, found in (("to train on", rows), ("held out", looked_at)):
+                if not found:
+                    raise UserError(
+                        f"task has no example {name} of at most {length} tokens: give more, or shorter ones"
+                    )
+            before = self._loss(model, looked_at, chat)
+            model = fine_tune(model, chat, rows, settings, run)
+            save_model(model, chat.tokenizer, run.folder.model)
+            after = self._loss(model, looked_at, chat)
+            return {
+                "examples": len(rows),
+                "tokens": sum(len(row.prompt) + len(row.completion) for row in rows),
+                **{f"held_out_{name}": value for name, value in after.items()},
+                **{f"held_out_{name}_before": value for name, value in before.items()},
+            }
+
+        return self._stage("sft", settings, {"policy": self._key(self.base), "rows": fingerprint(train)}, seed, work)
+
+    def _loss(self, model: Any, rows: Sequence[Tokenised], chat: Chat) -> dict[str, float]:
+        return answer_loss(model, rows, chat.tokenizer.pad_token_id)
+
+    def _pairs(self, seed: int, policy: Path, train: list[Example]) -> StageFolder:
+        settings = self.pipeline.pairs
+        assert settings is not None
+
+        def work(run: StageRun) -> Mapping[str, float | Interval]:
+            if isinstance(settings, ExampleFile):
+                pairs = read_pairs(settings)
+            else:
+                run.progress("sampling", None, {})
+                pairs = sample_pairs(
+                    load_policy(policy),
+                    self._chat(policy),
+                    train,
+                    GoldReward(self._task()),
+                    settings,
+                    max_new_tokens=self.pipeline.max_new_tokens,
+                    seed=seed,
+                )
+            if not pairs:
+                raise UserError("pairs: no two answers differ in their score; sample more prompts, or train sft longer")
+            write_rows(pairs, run.folder.rows)
+            longer = sum(len(pair.chosen) > len(pair.rejected) for pair in pairs)
+            return {"pairs": len(pairs), "chosen_longer_share": longer / len(pairs)}
+
+        if isinstance(settings, ExampleFile):
+            inputs = {"rows": fingerprint(read_pairs(settings))}
+        else:
+            inputs = {"policy": self._key(policy), "rows": fingerprint(train)}
+        return self._stage("pairs", settings, inputs, seed, work)
+
+    def _reward(self, seed: int, policy: Path, pairs: tuple[list[Pair], list[Pair]], pairs_key: str) -> StageFolder:
+        settings = self.pipeline.reward
+        assert settings is not None
+
+        def work(run: StageRun) -> Mapping[str, float | Interval]:
+            chat = self._chat(policy)
+            length = settings.max_tokens or load_policy(policy).config.max_position_embeddings
+            ids, _ = tokenise_pairs(pairs[0], chat, length, run.note)
+            held_out, kept = tokenise_pairs(pairs[1], chat, length, lambda _: None)
+            if not ids or not held_out:
+                raise UserError("pairs: too few to train a reward model and hold some out; give more")
+            model = train_reward(policy, chat, ids, settings, run)
+            save_model(model, chat.tokenizer, run.folder.model)
+            reward = RewardModel([run.folder.model], chat)
+            chosen, rejected = (
+                reward.of_tokens([getattr(pair, side) for pair in held_out]) for side in ("chosen", "rejected")
+            )
+            lengths = [(len(pair.chosen), len(pair.rejected)) for pair in held_out]
+            return {"pairs": len(ids), "held_out_pairs": len(kept), **pair_metrics(chosen, rejected, lengths)}
+
+        inputs = {"policy": self._key(policy), "pairs": pairs_key}
+        # The ensemble is made of several such stages: how many and how they vote changes none of them.
+        alone = settings.model_copy(update={"members": 1, "caution": 0.0})
+        return self._stage("reward", alone, inputs, seed, work)
+
+    def _direct(
+        self, kind: StageKind, seed: int, policy: Path, settings: DirectSettings, pairs: list[Pair], pairs_key: str
+    ) -> StageFolder:
+        def work(run: StageRun) -> Mapping[str, float | Interval]:
+            chat = self._chat(policy)
+            length = settings.max_tokens or load_policy(policy).config.max_position_embeddings
+            _, kept = tokenise_pairs(pairs, chat, length, run.note)
+            save_model(train_directly(policy, chat, kept, settings, run), chat.tokenizer, run.folder.model)
+            return {"pairs": len(kept)}
+
+        return self._stage(kind, settings, {"policy": self._key(policy), "pairs": pairs_key}, seed, work)
+
+    def _online(
+        self,
+        kind: StageKind,
+        seed: int,
+        policy: Path,
+        settings: PPOStage | OnlineSettings,
+        train: list[Example],
+        members: list[StageFolder],
+    ) -> StageFolder:
+        gold = None if isinstance(self.pipeline.task, Rows) else GoldReward(self._task())
+
+        def work(run: StageRun) -> Mapping[str, float | Interval]:
+            chat = self._chat(policy)
+            reward = self._proxy(members, chat) or gold
+            assert reward is not None
+            rows = self._that_fit(train, chat, policy, run.note)
+            if isinstance(settings, PPOStage):
+                values = members[0].model if members else None
+                model = train_by_ppo(
+                    policy, chat, rows, reward, gold, settings, self.pipeline.max_new_tokens, values, run
+                )
+            else:
+                limits = settings.model_copy(update={"method": kind, "max_new_tokens": self.pipeline.max_new_tokens})
+                model = train_online(policy, chat, rows, reward, limits, run)
+            save_model(model, chat.tokenizer, run.folder.model)
+            return {"prompts": len(rows)}
+
+        inputs = {
+            "policy": self._key(policy),
+            "rows": fingerprint(train),
+            "reward": content_hash([self._key(each.model) for each in members]) if members else "gold",
+        }
+        extra = {"max_new_tokens": self.pipeline.max_new_tokens, "caution": self._caution}
+        return self._stage(kind, settings, inputs, seed, work, **extra)
+
+    def _compare(
+        self,
+        seed: int,
+        policy: Path,
+        trained: dict[str, Path],
+        held_out: list[Example],
+        members: list[StageFolder],
+    ) -> StageFolder:
+        settings = self.pipeline.compare
+        folders = {"base": self.base, "sft": policy, **trained} if policy != self.base else {"base": policy, **trained}
+        baseline = "sft" if "sft" in folders else "base"
+
+        def work(run: StageRun) -> Mapping[str, float | Interval]:
+            chat = self._chat(policy)
+            rows = self._that_fit(held_out, chat, policy, run.note)[: settings.prompts]
+            reference = load_policy(policy).eval()
+            task = None if isinstance(self.pipeline.task, Rows) else self._task()
+            proxy = self._proxy(members, chat)
+            found = {}
+            for i, (name, folder) in enumerate(folders.items()):
+                run.progress(f"answers of {name}", i / len(folders), {})
+                found[name] = answers_of(
+                    folder,
+                    reference,
+                    chat,
+                    rows,
+                    settings,
+                    max_new_tokens=self.pipeline.max_new_tokens,
+                    seed=seed,
+                    task=task,
+                    proxy=proxy,
+                )
+            return {"prompts": len(rows), **compare(found, baseline, rows, settings, run.folder.rows)}
+
+        inputs = {name: self._key(folder) for name, folder in folders.items()} | {"rows": fingerprint(held_out)}
+        inputs |= {f"reward {i + 1}": self._key(each.model) for i, each in enumerate(members)}
+        extra = {"max_new_tokens": self.pipeline.max_new_tokens, "caution": self._caution}
+        return self._stage("compare", settings, inputs, seed, work, **extra)
+
+    # What they share
+
+    def _stage(
+        self,
+        kind: StageKind,
+        settings: Record,
+        inputs: dict[str, str],
+        seed: int,
+        work: Callable[[StageRun], Mapping[str, float | Interval]],
+        **extra: Any,
+    ) -> StageFolder:
+        # What changes no result is no part of what a stage is.
+        said = settings.model_dump(mode="json", exclude={"threads", "micro_batch", "checkpoint_steps"})
+        # Of the task, how it scores: what it has for examples is among the inputs.
+        rule = self.pipeline.task.model_dump(mode="json", exclude={"source", "text_key", "count", "data"})
+        about = {"chat_template": self._chat(self.base).template, "task": rule}
+        spec = StageSpec(kind=kind, settings={**said, **extra, **about}, inputs=inputs, seed=seed)
+        title = f"{kind} (seed {seed})"
+        return run_stage(
+            spec,
+            self.root,
+            work,
+            progress=lambda what, share, metrics: self._progress(title, what, share, metrics),
+            should_stop=self._should_stop,
+            libraries=self._libraries,
+        )
+
+    @property
+    def _examples(self) -> tuple[list[Example], list[Example]]:
+        if not hasattr(self, "_split"):
+            self._progress("examples", "reading", None, {})
+            self._split = split(self.pipeline.task.examples(), self.pipeline.held_out)
+        return self._split
+
+    @property
+    def _caution(self) -> float:
+        return self.pipeline.reward.caution if self.pipeline.reward else 0.0
+
+    def _task(self) -> Task:
+        task = self.pipeline.task
+        assert not isinstance(task, Rows)
+        return task
+
+    def _chat(self, folder: Path) -> Chat:
+        return Chat(load_tokenizer(folder), self.pipeline.chat_template)
+
+    def _proxy(self, members: list[StageFolder], chat: Chat) -> Reward | None:
+        return RewardModel([each.model for each in members], chat, caution=self._caution) if members else None
+
+    def _key(self, folder: Path) -> str:
+        return folder_fingerprint(folder)
+
+    def _that_fit(self, rows: list[Example], chat: Chat, policy: Path, note: Callable[[str], None]) -> list[Example]:
+        """The rows whose prompt leaves room for an answer."""
+        room = load_policy(policy).config.max_position_embeddings - self.pipeline.max_new_tokens
+        kept = [
+            row
+            for row in rows
+            if not chat.imitates(*(message.content for message in row.prompt))
+            and len(chat.prompt_ids(row.prompt)) <= room
+        ]
+        if len(kept) < len(rows):
+            note(
+                f"{len(rows) - len(kept):,} of {len(rows):,} prompts leave no room for {self.pipeline.max_new_tokens} tokens"
+            )
+        if not kept:
+            raise UserError(
+                f"max_new_tokens is {self.pipeline.max_new_tokens}: no prompt leaves so much room in the model's context"
+            )
+        return kept
