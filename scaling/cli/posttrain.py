@@ -12,10 +12,11 @@ from scaling.cli.options import JsonFlag, WorkspaceOption, print_json
 from scaling.errors import UserError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from sweeps.workspace import Workspace
     from trainer.posttrain.pipeline import Pipeline
+    from trainer.posttrain.stage import StageFolder
 
 
 def posttrain(
@@ -58,6 +59,7 @@ def posttrain(
         raise UserError(f"--only {only} is no stage of {pipeline}: it has {', '.join(asked.stage_names)}")
     space = Workspace(workspace)
     ended: list[dict[str, Any]] = []
+    done: list[tuple[int, str, StageFolder]] = []
     with RunDisplay(asked.name, quiet=as_json) as display, StopSignals() as stop:
         stop.listen()
         base = _base(asked, workspace, space, display.say)
@@ -72,6 +74,7 @@ def posttrain(
             for seed, name, folder in work.stages(until=only):
                 result = folder.result()
                 assert result is not None, "a stage that ended has a result"
+                done.append((seed, name, folder))
                 ended.append(
                     {"seed": seed, "stage": name, "folder": str(folder.path), **result.model_dump(mode="json")}
                 )
@@ -81,10 +84,30 @@ def posttrain(
         except Interrupted:
             typer.echo("scaling: stopped and saved; the same command continues", err=True)
             raise typer.Exit(128 + (stop.received or signal.SIGINT)) from None
+    tracked = _track(asked, space, done, quiet=as_json)
     if as_json:
-        print_json({"name": asked.name, "base": str(base), "stages": ended})
+        print_json({"name": asked.name, "base": str(base), "mlflow": tracked, "stages": ended})
     else:
         typer.echo(post_training_page(ended))
+        if tracked:
+            typer.echo(f"mlflow    {tracked}")
+
+
+def _track(
+    asked: Pipeline, space: Workspace, done: Sequence[tuple[int, str, StageFolder]], *, quiet: bool
+) -> str | None:
+    """The address of the pipeline's run in MLflow, with all that has ended."""
+    if asked.track.mlflow is None:
+        return None
+    from scaling.cli.conducting import log_to
+    from scaling.cli.run_display import RunDisplay
+
+    log_to(space.logs / f"posttrain-{asked.name}.log")  # before MLflow is loaded
+    from sweeps.tracking.post_training import send_stages
+
+    with RunDisplay(asked.name, quiet=quiet) as display:
+        display.step("sending to MLflow")
+        return send_stages(space, asked.track.mlflow, asked.name, done, display.say)
 
 
 def _base(asked: Pipeline, workspace: Path, space: Workspace, say: Callable[[str], None]) -> Path:

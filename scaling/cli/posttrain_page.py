@@ -21,7 +21,7 @@ _COLUMNS = {
     "kl_nats": "KL, nats",
     "answer_tokens": "tokens",
     "gold_win_rate": "wins",
-    "gold_win_rate_length_controlled": "wins at equal length",
+    "gold_win_rate_length_controlled": "at equal length",
     "proxy": "reward model",
 }
 
@@ -89,7 +89,7 @@ def _policies(stage: dict[str, Any]) -> str:
         for what in shown:
             key = f"{name}/{what}"
             spec = ".0%" if "win_rate" in what else ".0f" if what == "answer_tokens" else ".3f"
-            cells.append(_range(metrics[key], intervals.get(key), spec) if key in metrics else "–")
+            cells.append(_give_or_take(metrics[key], intervals.get(key), spec) if key in metrics else "–")
         table.add_row(name, *cells)
     return "\n" + _drawn(table)
 
@@ -113,6 +113,13 @@ def _range(estimate: float, interval: dict[str, Any] | None, spec: str) -> str:
     if interval is None:
         return format(estimate, spec)
     return f"{estimate:{spec}} [{interval['low']:{spec}}, {interval['high']:{spec}}]"
+
+
+def _give_or_take(estimate: float, interval: dict[str, Any] | None, spec: str) -> str:
+    """In a table of many columns: half the interval's width; both ends are in the stage's result."""
+    if interval is None:
+        return format(estimate, spec)
+    return f"{estimate:{spec}} ± {(interval['high'] - interval['low']) / 2:{spec}}"
 
 
 def _drawn(table: Table) -> str:

@@ -125,10 +125,10 @@ def compare(
             difference = np.subtract(scores, other)
             metrics[f"{name}/{what}_gain"] = mean_interval(difference, level)
             wins = (np.sign(difference) + 1) / 2
-            metrics[f"{name}/{what}_win_rate"] = win_rate(wins, level=level)
-            metrics[f"{name}/{what}_win_rate_length_controlled"] = length_controlled_win_rate(
-                wins, np.subtract(each.tokens, base.tokens), level=level
-            )
+            metrics[f"{name}/{what}_win_rate"] = win_rate(wins, level=level).rate
+            if len(set(np.subtract(each.tokens, base.tokens))) > 1:
+                controlled = length_controlled_win_rate(wins, each.tokens, base.tokens, level=level)
+                metrics[f"{name}/{what}_win_rate_length_controlled"] = controlled.rate
     lines = []
     for i, row in enumerate(rows):
         said = {

@@ -29,7 +29,6 @@ from trainer.posttrain.examples import (
 )
 from trainer.posttrain.online import OnlineSettings, train_online
 from trainer.posttrain.policy import (
-    Lora,
     folder_fingerprint,
     libraries,
     load_policy,
@@ -72,6 +71,11 @@ class Rows(Record):
         return read_examples(self.data)
 
 
+class Track(Record):
+    mlflow: str | None = "sqlite:///mlflow.db"
+    """A store; a relative SQLite path lies in the workspace."""
+
+
 class Pipeline(Record):
     """What the file says; a stage that it leaves out is not trained."""
 
@@ -94,6 +98,7 @@ class Pipeline(Record):
     grpo: OnlineSettings | None = None
     rloo: OnlineSettings | None = None
     compare: CompareSettings = CompareSettings()
+    track: Track = Track()
 
     @model_validator(mode="after")
     def _each_has_what_it_needs(self) -> Pipeline:

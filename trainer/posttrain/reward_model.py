@@ -12,16 +12,26 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from pydantic import Field
 
 from scaling.errors import UserError
+from scaling.preference.calibration import calibration, pair_accuracy
 from scaling.record import Interval, Record
 from trainer.posttrain.chat_template import Chat
 from trainer.posttrain.examples import Message, Pair
 from trainer.posttrain.stage import StageRun
 from trainer.posttrain.trl_training import TrainingSettings, arguments, merged, train
 
-__all__ = ["RewardModel", "RewardSettings", "TokenisedPair", "load_head", "tokenise_pairs", "train_reward"]
+__all__ = [
+    "RewardModel",
+    "RewardSettings",
+    "TokenisedPair",
+    "load_head",
+    "pair_metrics",
+    "tokenise_pairs",
+    "train_reward",
+]
 
 
 class RewardSettings(TrainingSettings):
@@ -157,10 +167,22 @@ def _names(folder: Path) -> set[str]:
     return found
 
 
-def pair_metrics(chosen, rejected, lengths):
-    n = len(chosen)
-    ok = sum(a > b for a, b in zip(chosen, rejected))
-    return {
-        "accuracy": Interval(estimate=ok / n, low=ok / n, high=ok / n),
-        "length_accuracy": sum(a > b for a, b in lengths) / n,
+def pair_metrics(
+    chosen: Sequence[float], rejected: Sequence[float], lengths: Sequence[tuple[int, int]]
+) -> dict[str, float | Interval]:
+    """How far the rewards of held-out pairs can be believed; ``lengths`` of chosen and rejected, in tokens."""
+    margins = np.subtract(chosen, rejected)
+    found = pair_accuracy(margins, [a for a, _ in lengths], [b for _, b in lengths])
+    held = calibration(margins, bins=min(10, len(margins)))
+    rewards, tokens = [*chosen, *rejected], [n for side in (0, 1) for n in (pair[side] for pair in lengths)]
+    metrics: dict[str, float | Interval] = {
+        "accuracy": found.accuracy,
+        "calibration_error": held.expected_calibration_error,
+        "calibration_error_if_calibrated": held.expected_error_if_calibrated,
+        "brier": held.brier,
     }
+    if found.longer_accuracy is not None and found.p_value is not None:
+        metrics |= {"length_accuracy": found.longer_accuracy, "p_value_of_length_as_good": found.p_value}
+    if np.std(rewards) > 0 and np.std(tokens) > 0:
+        metrics["reward_length_correlation"] = float(np.corrcoef(rewards, tokens)[0, 1])
+    return metrics
