@@ -53,7 +53,7 @@ def send_stages(
 
 def _experiment(client: MlflowClient, name: str, artifacts: str | None) -> str:
     found = client.get_experiment_by_name(name)
-    return found.experiment_id if found else client.create_experiment(name, artifact_location=artifacts)
+    return str(found.experiment_id if found else client.create_experiment(name, artifact_location=artifacts))
 
 
 def _begin(client: MlflowClient, experiment: str, name: str, key: str, tags: Mapping[str, str]) -> str:

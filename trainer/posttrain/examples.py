@@ -107,9 +107,9 @@ def write_rows(rows: Iterable[Example | Pair], path: Path) -> None:
     """As :func:`read_examples` and :func:`read_pairs` read them, a row a line."""
     from trainer.whole_file import write_whole
 
-    lines = []
+    lines: list[dict[str, Any]] = []
     for row in rows:
-        messages: Any = [message.model_dump() for message in row.prompt]
+        messages = [message.model_dump() for message in row.prompt]
         if isinstance(row, Example):
             lines.append({"messages": [*messages, {"role": "assistant", "content": row.completion}]})
         else:
@@ -125,12 +125,12 @@ def fingerprint(rows: Sequence[Record]) -> str:
     return total.hexdigest()
 
 
-def split(rows: Sequence[Row], held_out: float) -> tuple[list[Row], list[Row]]:
-    """Training and held-out rows; all rows of one prompt lie on one side, by the prompt's text alone."""
+def split(rows: Sequence[Row], held_out: float, salt: str = "prompts/1") -> tuple[list[Row], list[Row]]:
+    """Training and held-out rows; all rows of one prompt lie on one side, by the prompt's text and ``salt`` alone."""
     sides: dict[str, list[Row]] = {"train": [], "held_out": []}
     for row in rows:
         words = canonical_json([message.model_dump() for message in row.prompt])
-        sides[split_of(words, held_out, salt="prompts/1")].append(row)
+        sides[split_of(words, held_out, salt)].append(row)
     return sides["train"], sides["held_out"]
 
 

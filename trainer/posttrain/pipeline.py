@@ -58,6 +58,8 @@ __all__ = ["Pipeline", "PostTraining", "Rows", "load_pipeline"]
 Progress = Callable[[str, str, float | None, Mapping[str, float]], None]
 """Told the stage's title, what it does, the share that is done if known, and the newest metrics."""
 
+_HELD_OUT_PAIRS = 0.1
+"""Share of the prompts whose pairs the reward model is tried on."""
 _POLICIES: tuple[StageKind, ...] = ("dpo", "kto", "simpo", "ppo", "grpo", "rloo")
 
 
@@ -168,7 +170,7 @@ class PostTraining:
             yield "pairs", pairs_stage
             all_pairs = read_pairs(ExampleFile(file=str(pairs_stage.rows)))
             pairs_key = fingerprint(all_pairs)
-            pairs = split(all_pairs, max(pipeline.held_out, 0.1))
+            pairs = split(all_pairs, _HELD_OUT_PAIRS, salt="pairs/1")
         members: list[StageFolder] = []
         if pipeline.reward is not None:
             for member in range(pipeline.reward.members):
