@@ -22,12 +22,9 @@ Tokens = Sequence[int]
 def left_padded(rows: Sequence[Tokens], pad_id: int) -> tuple[Tensor, Tensor]:
     """Token ids (B, P) and which of them are real (B, P, bool)."""
     width = max(len(row) for row in rows)
-    tokens_BP = torch.full((len(rows), width), pad_id)
-    mask_BP = torch.zeros(len(rows), width, dtype=torch.bool)
-    for at, row in enumerate(rows):
-        tokens_BP[at, width - len(row) :] = torch.tensor(row, dtype=torch.long)
-        mask_BP[at, width - len(row) :] = True
-    return tokens_BP, mask_BP
+    tokens_BP = torch.tensor([[pad_id] * (width - len(row)) + list(row) for row in rows], dtype=torch.long)
+    lengths_B = torch.tensor([len(row) for row in rows])
+    return tokens_BP, torch.arange(width) >= width - lengths_B.unsqueeze(1)
 
 
 @dataclass(frozen=True)

@@ -41,7 +41,7 @@ from trainer.posttrain.reward import Reward
 from trainer.posttrain.sampling import check_context, sample, stop_tokens
 from trainer.posttrain.value import ValueHead, ValueModel, explained_variance
 
-__all__ = ["PPOResult", "PPOSettings", "train_ppo"]
+__all__ = ["PPOResult", "PPORun", "PPOSettings", "train_ppo"]
 
 _ADAM = {"betas": (0.9, 0.95), "eps": 1e-8, "weight_decay": 0.0}
 
@@ -149,7 +149,7 @@ def train_ppo(
 
     Raises :class:`UserError` for prompts that don't fit, rewards that are not finite, and a folder of another run.
     """
-    run = _Run(policy, tokenizer, prompts, reward, settings, reference, value_model, columns or {})
+    run = PPORun(policy, tokenizer, prompts, reward, settings, reference, value_model, columns or {})
     checkpoints = CheckpointFolder(folder, note)
     if (saved := checkpoints.newest(str(run.device))) is not None:
         run.restore(saved, folder)
@@ -168,8 +168,8 @@ def train_ppo(
     return PPOResult(status="finished", rows=tuple(run.rows))
 
 
-class _Run:
-    """What is carried from one step to the next, and the step itself."""
+class PPORun:
+    """What is carried from one step to the next, and the step itself; :func:`train_ppo` takes it to its end."""
 
     def __init__(
         self,

@@ -143,6 +143,10 @@ def _decode(
     mask_BP = mask_BP.long()
     stop_E = torch.tensor(sorted(stop))
     cache = DynamicCache(config=model.config)
+    if not all(hasattr(layer, "batch_select_indices") for layer in cache.layers):
+        raise UserError(
+            f"answers are sampled with a key-value cache, and {model.config.model_type} has none: use an attention model"
+        )
     going_B = torch.ones(len(rows_B), dtype=torch.bool)
     plain = sampling == Sampling()
     for column in range(uniforms_BT.shape[1]):
