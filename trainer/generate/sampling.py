@@ -4,7 +4,7 @@ Logits are divided by the temperature; of the tokens, the most probable first, `
 which less than ``top_p`` has been made up (nucleus sampling, Holtzman et al. 1904.09751); what stays is normalised. Of
 equally probable tokens the lower id comes first.
 
-Shapes: V vocabulary.
+Shapes: V vocabulary, "..." any number of rows before it.
 """
 
 from __future__ import annotations
@@ -26,19 +26,22 @@ class Sampling(Record):
     top_p: float | None = Field(default=None, gt=0, le=1)
 
     def probabilities(self, logits_V: Tensor) -> Tensor:
-        """Of each token, in float64."""
+        """Of each token, in float64: (..., V) as the logits."""
         logits_V = logits_V.double()
         if self.temperature == 0:
-            return torch.zeros_like(logits_V).index_fill_(0, logits_V.argmax(), 1.0)
+            return torch.zeros_like(logits_V).scatter_(-1, logits_V.argmax(-1, keepdim=True), 1.0)
         # The largest is taken off first, or a tiny temperature would make it infinite.
-        scaled_V = (logits_V - logits_V.max()) / self.temperature
-        p_V, order_V = torch.softmax(scaled_V, dim=0).sort(descending=True, stable=True)
+        scaled_V = (logits_V - logits_V.amax(-1, keepdim=True)) / self.temperature
+        p_V = torch.softmax(scaled_V, dim=-1)
+        if self.top_k is None and self.top_p is None:
+            return p_V
+        p_V, order_V = p_V.sort(descending=True, stable=True)
         if self.top_k is not None:
-            p_V[self.top_k :] = 0
-            p_V /= p_V.sum()
+            p_V[..., self.top_k :] = 0
+            p_V /= p_V.sum(-1, keepdim=True)
         if self.top_p is not None:
-            p_V[p_V.cumsum(0) - p_V >= self.top_p] = 0
-        return torch.zeros_like(p_V).scatter_(0, order_V, p_V / p_V.sum())
+            p_V[p_V.cumsum(-1) - p_V >= self.top_p] = 0
+        return torch.zeros_like(p_V).scatter_(-1, order_V, p_V / p_V.sum(-1, keepdim=True))
 
     def draw(self, logits_V: Tensor, generator: torch.Generator) -> int:
         """One token; equal generators draw equal ones."""
