@@ -28,6 +28,7 @@ from scaling.cli import (
     launch,
     plan,
     predict,
+    preference,
     recommend,
     report,
     retry,
@@ -75,6 +76,7 @@ app.command("launch")(launch.launch)
 app.command("generate")(generate.generate)
 app.command("export")(export.export)
 app.command("report")(report.report)
+app.command("preference")(preference.preference)
 app.command("watch")(watch.watch)
 app.command("ui")(ui.ui)
 
