@@ -8,10 +8,11 @@ Shapes: n measurements, K draws.
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -83,6 +84,12 @@ class OverOptimisationFit(Record):
     """The same at the largest KL measured."""
     level: float
     diagnostics: tuple[Diagnostic, ...] = ()
+
+    def answer(self) -> dict[str, Any]:
+        """What ``scaling fit --json`` prints: everything but the draws, as JSON values; never NaN."""
+        draws = {name: {"draws"} for name in ("gold", "proxy", "gap") if getattr(self, name) is not None}
+        answer: dict[str, Any] = json.loads(self.model_dump_json(exclude=draws))
+        return answer
 
     def summary(self) -> str:
         """The fit as a page of text."""

@@ -244,7 +244,7 @@ def _model_lines(told: ModelComparison, unit: str) -> list[str]:
     return [
         f"{told.model} against {told.baseline}, {rate.comparisons:,} comparisons",
         f"  win rate     {_share(rate.raw)}",
-        f"  at one length {_share(rate.rate)}",
+        f"  equal length {_share(rate.rate)}",
         f"  {unit:<12} {rate.mean_length:,.0f} against {rate.baseline_mean_length:,.0f}",
     ]
 

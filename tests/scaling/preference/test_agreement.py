@@ -57,7 +57,7 @@ def test_order_of_items_and_annotators_says_nothing_and_full_agreement_is_one(se
 
 @pytest.mark.slow
 def test_intervals_hold_the_truth_as_often_as_they_say() -> None:
-    """90% nominal over 300 studies: two annotators of balanced categories who both tell the truth four times in five."""
+    """90% nominal over 300 studies: two annotators of balanced categories who tell the truth four times in five."""
     rng, hits = np.random.default_rng(0), []
     for study in range(300):
         truth = rng.integers(0, 2, 150)
