@@ -279,6 +279,11 @@ class LawFit(Record):
     bootstrap: int = 0
     diagnostics: tuple[Diagnostic, ...] = ()
 
+    def answer(self) -> dict[str, Any]:
+        """What ``scaling fit --json`` prints: everything but the draws, as JSON values; never NaN."""
+        answer: dict[str, Any] = json.loads(self.model_dump_json(exclude={"draws"}))
+        return answer
+
     def predict(self, *inputs: ArrayLike, law: Law | None = None, scatter: bool = True) -> Band:
         """The law's value at ``inputs``, in the order of its inputs, of one shape S; with its interval at ``level``.
 

@@ -44,7 +44,8 @@ def fit(
     law: Annotated[
         str,
         typer.Option(
-            help="The parametric law: chinchilla, kaplan, skaling, over-trained, or one of a package of yours."
+            help="The parametric law: chinchilla, kaplan, skaling, over-trained, or one of a package of yours; or any "
+            "other, as fine-tuning or over-optimisation-rl, fitted alone to the columns it is of."
         ),
     ] = "chinchilla",
     average: Annotated[
@@ -76,9 +77,17 @@ def fit(
     Example: scaling fit runs.csv --columns params=N,tokens=D,loss=val_loss --out fit.json
 
     Example: scaling fit mlflow:ladder --columns params=params.n_params,tokens=tokens,loss=metrics.val_loss.min
+
+    Example: scaling fit tuned.csv --law fine-tuning --columns x=params,finetuning_examples=rows,value=loss
+
+    Example: scaling fit ppo.csv --law over-optimisation-rl --columns kl_nats=kl,gold=score,proxy=reward,seed=seed
     """
+    from scaling import laws
+    from scaling.cli.fit_columns import fit_columns
     from scaling.cli.table_source import column_names, runs_of
+    from scaling.fits.over_optimisation import OverOptimisationFit
     from scaling.fits.together import fit_table
+    from scaling.laws.law import LossLaw
     from scaling.table import read_table
 
     _check("--params-convention", params_convention, ("total", "nonembedding", "with-head"))
@@ -87,6 +96,25 @@ def fit(
     _check("--resample", resample, ("residuals", "wild", "points", "size", "budget", "trunk"))
     if flops_convention is not None:
         _check("--flops-convention", flops_convention, ("exact", "6nd"))
+    if not isinstance(laws.get(law), LossLaw):
+        of_runs = {"--average": average, "--figures": figures, "--unfinished": unfinished or None,
+                   "--flops-convention": flops_convention, "--method": None if method == "all" else method}  # fmt: skip
+        for option, given in of_runs.items():
+            if given is not None:
+                raise UserError(f"{option} is of laws of parameters and tokens: leave it out with --law {law}")
+        made_alone = fit_columns(
+            source, law, column_names(columns), huber_delta=huber_delta, bootstrap=bootstrap, resample=resample,
+            level=level,
+        )  # fmt: skip
+        if out is not None:
+            _write(out, made_alone.model_dump_json(indent=2))
+        if as_json:
+            print_json(made_alone.answer())
+        else:
+            typer.echo(made_alone.summary())
+        if isinstance(made_alone, OverOptimisationFit) and made_alone.status == "refused":
+            raise typer.Exit(3)
+        return
     table, named, name = runs_of(
         source,
         column_names(columns),

@@ -29,6 +29,7 @@ from scaling.cli import (
     plan,
     posttrain,
     predict,
+    preference,
     recommend,
     report,
     retry,
@@ -77,6 +78,7 @@ app.command("launch")(launch.launch)
 app.command("generate")(generate.generate)
 app.command("export")(export.export)
 app.command("report")(report.report)
+app.command("preference")(preference.preference)
 app.command("watch")(watch.watch)
 app.command("ui")(ui.ui)
 

@@ -24,6 +24,7 @@ __all__ = [
     "BootstrapMethod",
     "Resampling",
     "check_intervals",
+    "draw_jackknife",
     "interval_of",
     "resample_points",
     "resample_residuals",
@@ -33,7 +34,8 @@ __all__ = [
     "unknowns_with_clusters",
 ]
 
-Resampling = Literal["residuals", "wild", "points"]
+Resampling = Literal["residuals", "wild", "points", "jackknife"]
+"""``jackknife`` draws around the estimate by how much each cluster, left out, moves it."""
 BootstrapMethod = Literal["residuals", "wild", "points", "size", "budget", "trunk"]
 """``size``, ``budget`` and ``trunk`` draw points in whole clusters: runs of one size, of one compute, of one trunk."""
 MAX_DRAWS = 1000
@@ -127,6 +129,21 @@ def resample_wild(
     member_N = np.arange(points) if clusters is None else np.unique(clusters, return_inverse=True)[1]
     signs_KN = rng.choice([-1.0, 1.0], size=(draws, int(member_N.max()) + 1))[:, member_N]
     return np.asarray(fitted_N + signs_KN * residuals_N * math.sqrt(points / max(1.0, points - unknowns)))
+
+
+def draw_jackknife(estimate_P: FloatArray, left_out_CP: FloatArray, draws: int, rng: np.random.Generator) -> FloatArray:
+    """Draws (K, P) of Student's t around the estimate, from the C estimates with one cluster left out each.
+
+    Their covariance is (C − 1)/C·Σ(θ_c − θ̄)(θ_c − θ̄)ᵀ and the degrees of freedom C − 1. With clusters of one design it
+    is the t interval of the clusters' own estimates (Ibragimov & Müller 2010), which holds from two clusters on and
+    whatever the noise within them is; resampling a handful of clusters gives intervals that are too narrow.
+    """
+    clusters = len(left_out_CP)
+    centred_CP = left_out_CP - left_out_CP.mean(axis=0)
+    # A square root of the covariance, (C, P): normals times it have that covariance.
+    root_CP = math.sqrt((clusters - 1) / clusters) * centred_CP
+    scale_K1 = np.sqrt((clusters - 1) / rng.chisquare(clusters - 1, size=(draws, 1)))
+    return np.asarray(estimate_P + scale_K1 * (rng.standard_normal((draws, clusters)) @ root_CP))
 
 
 def interval_of(estimate: float, draws: FloatArray, level: float) -> Interval:

@@ -67,7 +67,8 @@ def fit_law(
     law has them; ``huber_delta`` is where they count linearly, in their units; ``math.inf`` means least squares (the
     objective is then half the sum of squares). Intervals at ``level`` come from ``bootstrap`` refits with residuals
     resampled, or with ``resample="points"`` of rows drawn anew; rows of one of the ``clusters`` (n,) share noise, or
-    are drawn together.
+    are drawn together. With few clusters, as the seeds of an experiment, ``resample="jackknife"`` draws from Student's
+    t by how much each cluster moves the fit.
 
     The same rows give the same fit in whatever order they stand. Raises :class:`UserError` for an unknown law, column
     or constant, values that are not finite (and above zero where a logarithm is taken), or no more rows than constants.

@@ -16,6 +16,7 @@ import numpy as np
 from scaling.errors import UserError
 from scaling.fits.bootstrap import (
     Resampling,
+    draw_jackknife,
     resample_points,
     resample_residuals,
     resample_wild,
@@ -147,6 +148,8 @@ def draw(
     if method == "points":
         weight_Kn = resample_points(points, draws, rng, clusters) * base_n
         return refit(found, inputs, np.broadcast_to(target_n, weight_Kn.shape), weight_Kn, delta)
+    if method == "jackknife":
+        return _jackknife(found, inputs, target_n, base_n, delta, draws, rng, clusters)
     fitted_n = target_n - found.residuals
     unknowns: float = found.unknowns
     if clusters is not None:
@@ -155,6 +158,27 @@ def draw(
     resample = resample_wild if method == "wild" else resample_residuals
     target_Kn = resample(fitted_n, found.residuals, unknowns, draws, rng, clusters)
     return refit(found, inputs, target_Kn, np.broadcast_to(base_n, target_Kn.shape), delta)
+
+
+def _jackknife(
+    found: Estimate,
+    inputs: tuple[FloatArray, ...],
+    target_n: FloatArray,
+    base_n: FloatArray,
+    delta: float,
+    draws: int,
+    rng: np.random.Generator,
+    clusters: np.ndarray | None,
+) -> FloatArray:
+    """Draws of the searched coordinates in the law's own units, so that positive constants stay positive."""
+    labels = np.arange(len(target_n)) if clusters is None else np.asarray(clusters)
+    each = np.unique(labels)
+    if len(each) < 2:
+        raise UserError("resample 'jackknife' was given one cluster: it takes two or more, as seeds of one experiment")
+    weight_Cn = base_n * (labels != each[:, None])
+    left_out_CP = refit(found, inputs, np.broadcast_to(target_n, weight_Cn.shape), weight_Cn, delta)
+    law = found.law
+    return law.theta_of(draw_jackknife(law.free_of(found.theta), law.free_of(left_out_CP), draws, rng))
 
 
 def refit(

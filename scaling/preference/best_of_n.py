@@ -24,7 +24,7 @@ def expected_best(proxy: ArrayLike, gold: ArrayLike, n: int) -> FloatArray:
 
     ``proxy`` and ``gold`` are (p, m); with ``gold`` the proxy itself, what the proxy promises. Each prompt's mean is an
     unbiased estimate of the best of n fresh answers, of far less variance than one draw (the estimator of Nakano et al.
-    2112.09332, equation 6). Answers that the proxy scores alike are equally likely to be taken. Raises
+    2112.09332, appendix I). Answers that the proxy scores alike are equally likely to be taken. Raises
     :class:`UserError` for an n outside 1 to m, shapes that differ, or scores that are not finite.
     """
     proxy_pm, gold_pm = _scores(proxy, "proxy"), _scores(gold, "gold")

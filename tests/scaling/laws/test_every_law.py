@@ -58,6 +58,7 @@ def power(theta: np.ndarray, *sizes: np.ndarray) -> np.ndarray:
 
 
 SIZES, TOKENS, X = (1e7, 1e10), (1e9, 1e12), (1e3, 1e8)
+NATS = (0.05, 200.0)
 BENDS = (0.5, 1e5, 0.4, -0.3, 2e6, 0.2, 0.4, 1e7, 0.1)
 CASES = {
     "accuracy-sigmoid": Case(
@@ -76,6 +77,9 @@ CASES = {
     ),
     "deepseek": Case((0.3118, -0.125), ((1e17, 1e21),), power),
     "deepseek-batch": Case((0.292, 0.3271), ((1e17, 1e21),), power),
+    "fine-tuning": Case(
+        (30.0, 0.12, 0.08, 1.2), (SIZES, (1e4, 1e7)), lambda t, x, d: t[0] * x ** -t[1] * d ** -t[2] + t[3]
+    ),
     "kaplan": Case(
         (8.8e13, 5.4e13, 0.076, 0.095),
         (SIZES, TOKENS),
@@ -84,6 +88,12 @@ CASES = {
     "m4": Case((1.5, 7.0, 1.5, 20.0, -0.45), (X,), learning_curve),
     "olmo-ladder": Case((1.12, -0.333), (SIZES,), power),
     "olmo-ladder-batch": Case((1.44, 0.667), (SIZES,), power),
+    "over-optimisation-best-of-n": Case(
+        (0.3, 0.9, 0.15), (NATS,), lambda t, kl: t[0] + kl**0.5 * (t[1] - t[2] * kl**0.5)
+    ),
+    "over-optimisation-rl": Case(
+        (0.3, 0.9, 0.4), (NATS,), lambda t, kl: t[0] + kl**0.5 * (t[1] - t[2] * np.log(kl**0.5))
+    ),
     "over-trained": Case(
         (166.211, 366.687, -0.272851, 1.836648),
         (SIZES, TOKENS),
