@@ -84,13 +84,34 @@ def posttrain(
         except Interrupted:
             typer.echo("scaling: stopped and saved; the same command continues", err=True)
             raise typer.Exit(128 + (stop.received or signal.SIGINT)) from None
+    page = _report(asked, pipeline, space, done, quiet=as_json)
     tracked = _track(asked, space, done, quiet=as_json)
     if as_json:
-        print_json({"name": asked.name, "base": str(base), "mlflow": tracked, "stages": ended})
+        print_json({"name": asked.name, "base": str(base), "report": page, "mlflow": tracked, "stages": ended})
     else:
         typer.echo(post_training_page(ended))
+        if page:
+            typer.echo(f"report    {page}")
         if tracked:
             typer.echo(f"mlflow    {tracked}")
+
+
+def _report(
+    asked: Pipeline, file: Path, space: Workspace, done: Sequence[tuple[int, str, StageFolder]], *, quiet: bool
+) -> str | None:
+    """The page of all that has ended, once policies were set side by side."""
+    from analysis.post_training_data import post_training_view
+    from analysis.post_training_report import write_post_training
+    from scaling.cli.run_display import RunDisplay
+    from sweeps.workspace import shown
+
+    if not any(stage == "compare" for _, stage, _ in done):
+        return None
+    with RunDisplay(asked.name, quiet=quiet) as display:
+        display.step("writing the report")
+        view = post_training_view(asked.name, done)
+        path = space.post_trained / asked.name / "report.html"
+        return shown(write_post_training(view, path, f"scaling posttrain {file} --workspace {shown(space.root)}"))
 
 
 def _track(

@@ -64,6 +64,9 @@ def _found(stage: dict[str, Any]) -> str:
                 f"{metrics['held_out_pairs']:,.0f} held-out pairs; the longer would be on "
                 f"{metrics['length_accuracy']:.1%}"
             )
+        case "best_of_n":
+            gold = f"; gold {_range(metrics['gold'], intervals['gold'], '.3f')}" if "gold" in metrics else ""
+            return f"best of {stage['steps']} on {metrics['prompts']:,.0f} prompts, {metrics['kl_nats']:.2f} nats{gold}"
         case _:
             count = "pairs" if "pairs" in metrics else "prompts"
             return f"{metrics[count]:,.0f} {count}, {stage['steps']:,} steps"

@@ -32,7 +32,9 @@ class BestOfNSettings(Record):
     answers: int = Field(ge=1, description="answers sampled for each prompt, m")
     max_new_tokens: int = Field(ge=1)
     sampling: Sampling = Sampling()
-    rows_at_once: int = Field(default=256, ge=1, description="answers decoded together; the result does not depend on it")
+    rows_at_once: int = Field(
+        default=256, ge=1, description="answers decoded together; the result does not depend on it"
+    )
     seed: int = Field(default=0, ge=0)
 
 

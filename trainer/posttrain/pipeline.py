@@ -14,6 +14,7 @@ from pydantic import Field, StringConstraints, model_validator
 
 from scaling.errors import UserError
 from scaling.record import Interval, Record, content_hash
+from trainer.posttrain.best_of_n import BestOfNSettings, best_of_n_rows, sample_answers, score_answers
 from trainer.posttrain.chat_template import Chat
 from trainer.posttrain.compare import CompareSettings, answers_of, compare
 from trainer.posttrain.direct import DirectSettings, DPOSettings, KTOSettings, SimPOSettings, train_directly
@@ -37,7 +38,7 @@ from trainer.posttrain.policy import (
     save_model,
 )
 from trainer.posttrain.policy_gradient import PPOStage, train_by_ppo
-from trainer.posttrain.preferences import SampledPairs, sample_pairs
+from trainer.posttrain.preferences import SampledPairs, columns_of, sample_pairs
 from trainer.posttrain.reward import Reward
 from trainer.posttrain.reward_model import (
     RewardModel,
@@ -73,6 +74,13 @@ class Rows(Record):
         return read_examples(self.data)
 
 
+class BestOfNStage(Record):
+    """The best of ``answers`` samples by the reward, on ``prompts`` held-out prompts, and of every smaller number."""
+
+    answers: int = Field(default=64, ge=2)
+    prompts: int = Field(default=100, ge=2)
+
+
 class Track(Record):
     mlflow: str | None = "sqlite:///mlflow.db"
     """A store; a relative SQLite path lies in the workspace."""
@@ -93,6 +101,7 @@ class Pipeline(Record):
     sft: SFTSettings | None = SFTSettings()
     pairs: SampledPairs | ExampleFile | None = None
     reward: RewardSettings | None = None
+    best_of_n: BestOfNStage | None = None
     dpo: DPOSettings | None = None
     kto: KTOSettings | None = None
     simpo: SimPOSettings | None = None
@@ -108,7 +117,7 @@ class Pipeline(Record):
             if getattr(self, name) is not None and self.pairs is None:
                 raise ValueError(f"has {name} and no pairs to train it on: add pairs (sampled, or a file)")
         if isinstance(self.task, Rows):
-            for name in ("ppo", "grpo", "rloo"):
+            for name in ("ppo", "grpo", "rloo", "best_of_n"):
                 if getattr(self, name) is not None and self.reward is None:
                     raise ValueError(f"has {name}, and neither a task with a score nor reward: add reward")
             if isinstance(self.pairs, SampledPairs):
@@ -119,7 +128,7 @@ class Pipeline(Record):
 
     @property
     def stage_names(self) -> list[str]:
-        first = [name for name in ("sft", "pairs", "reward") if getattr(self, name) is not None]
+        first = [name for name in ("sft", "pairs", "reward", "best_of_n") if getattr(self, name) is not None]
         return [*first, *self.policies, "compare"]
 
     @property
@@ -176,6 +185,8 @@ class PostTraining:
             for member in range(pipeline.reward.members):
                 members.append(self._reward(seed + 1000 * member, policy, pairs, pairs_key))
                 yield "reward" if pipeline.reward.members == 1 else f"reward {member + 1}", members[-1]
+        if pipeline.best_of_n is not None:
+            yield "best_of_n", self._best_of_n(seed, policy, held_out, members)
         trained: dict[str, Path] = {}
         for kind in pipeline.policies:
             settings = getattr(pipeline, kind)
@@ -273,6 +284,44 @@ class PostTraining:
         # The ensemble is made of several such stages: how many and how they vote changes none of them.
         alone = settings.model_copy(update={"members": 1, "caution": 0.0})
         return self._stage("reward", alone, inputs, seed, work)
+
+    def _best_of_n(self, seed: int, policy: Path, held_out: list[Example], members: list[StageFolder]) -> StageFolder:
+        settings = self.pipeline.best_of_n
+        assert settings is not None
+        gold = None if isinstance(self.pipeline.task, Rows) else GoldReward(self._task())
+
+        def work(run: StageRun) -> Mapping[str, float | Interval]:
+            chat = self._chat(policy)
+            rows = self._that_fit(held_out, chat, policy, run.note)[: settings.prompts]
+            how = BestOfNSettings(answers=settings.answers, max_new_tokens=self.pipeline.max_new_tokens, seed=seed)
+            answers = sample_answers(
+                load_policy(policy).eval(),
+                chat.tokenizer,
+                [chat.prompt(row.prompt) for row in rows],
+                how,
+                progress=lambda done, of: run.progress("sampling", done / of, {}),
+            )
+            columns = columns_of(rows)
+            proxy = self._proxy(members, chat) or gold
+            assert proxy is not None
+            ns = sorted({*(2**power for power in range(settings.answers.bit_length())), settings.answers})
+            found = best_of_n_rows(
+                answers,
+                score_answers(answers, proxy, columns),
+                None if gold is None else score_answers(answers, gold, columns),
+                ns=[n for n in ns if n <= settings.answers],
+            )
+            for row in found:
+                each = {"kl": row.kl_nats, "proxy": row.proxy.estimate, "answer_tokens": row.answer_tokens.estimate}
+                run.log(row.n, each if row.gold is None else {**each, "gold": row.gold.estimate})
+            last = found[-1]
+            best = {"kl_nats": last.kl_nats, "proxy": last.proxy, "answer_tokens": last.answer_tokens}
+            return {"prompts": len(rows), **best, **({} if last.gold is None else {"gold": last.gold})}
+
+        inputs = {"policy": self._key(policy), "rows": fingerprint(held_out)}
+        inputs |= {f"reward {i + 1}": self._key(each.model) for i, each in enumerate(members)}
+        extra = {"max_new_tokens": self.pipeline.max_new_tokens, "caution": self._caution}
+        return self._stage("best_of_n", settings, inputs, seed, work, **extra)
 
     def _direct(
         self, kind: StageKind, seed: int, policy: Path, settings: DirectSettings, pairs: list[Pair], pairs_key: str

@@ -292,7 +292,9 @@ class PPORun:
         scores_B = self.scores(rows, completions)
         batch = AnswerBatch.of(prompt_ids, completions).to(self.device)
         mask_BT = batch.completion_mask_BT
-        log_probs_BT, values_BT, log_ratios_BT, kl_BT, entropy_BT = (torch.zeros(mask_BT.shape, device=self.device) for _ in range(5))
+        log_probs_BT, values_BT, log_ratios_BT, kl_BT, entropy_BT = (
+            torch.zeros(mask_BT.shape, device=self.device) for _ in range(5)
+        )
         for index_R in self.passes(torch.arange(len(batch))):
             part = batch.rows(index_R.to(self.device))
             at = (index_R, slice(0, part.completion_tokens_BT.shape[1]))
@@ -346,7 +348,9 @@ class PPORun:
             **{name: [column[row] for row in rows] for name, column in self.columns.items()},
         )
         if len(scores) != len(texts):
-            raise UserError(f"the reward gave {len(scores)} scores for {len(texts)} answers: it is to give one for each")
+            raise UserError(
+                f"the reward gave {len(scores)} scores for {len(texts)} answers: it is to give one for each"
+            )
         for score, text in zip(scores, texts, strict=True):
             if not math.isfinite(score):
                 raise UserError(f"the reward gave {score} for the answer {text[:80]!r}: scores are to be finite")

@@ -24,7 +24,7 @@ from trainer.whole_file import write_whole
 
 __all__ = ["Interrupted", "StageFolder", "StageKind", "StageResult", "StageRun", "StageSpec"]
 
-StageKind = Literal["sft", "reward", "dpo", "kto", "simpo", "ppo", "grpo", "rloo", "pairs", "compare"]
+StageKind = Literal["sft", "pairs", "reward", "best_of_n", "dpo", "kto", "simpo", "ppo", "grpo", "rloo", "compare"]
 _SPEC, _RESULT, _CURVE = "stage.json", "result.json", "curve.jsonl"
 
 
