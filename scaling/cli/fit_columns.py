@@ -29,8 +29,11 @@ def fit_columns(
     resample: str,
     level: float,
 ) -> LawFit | OverOptimisationFit:
-    """The fit of the table at ``source``. ``columns`` names the law's inputs, the ``value`` (by default ``loss``) and the
-    ``seed``, whose rows share noise; over-optimisation is of ``kl_nats``, ``gold``, ``proxy`` and ``seed``."""
+    """The fit of the table at ``source``.
+
+    ``columns`` names the law's inputs, the ``value`` (by default ``loss``) and the ``seed``, whose rows share noise;
+    over-optimisation is of ``kl_nats``, ``gold``, ``proxy`` and ``seed``.
+    """
     from scaling import laws
     from scaling.fits.curve import fit_law
     from scaling.fits.over_optimisation import fit_over_optimisation
@@ -40,8 +43,8 @@ def fit_columns(
     if isinstance(law, OverOptimisation):
         if huber_delta != 1e-3 or resample != "residuals":
             raise UserError(
-                f"--huber-delta and --resample are not for {law_name}: it is fitted by least squares, its intervals over "
-                "seeds"
+                f"--huber-delta and --resample are not for {law_name}: it is fitted by least squares, with intervals "
+                "over seeds"
             )
         methods = sorted(set(table["method"])) if "method" in table else []
         if len(methods) > 1:
