@@ -56,8 +56,10 @@ def test_over_optimisation_of_a_table_says_where_gold_peaks(folder: Path, tmp_pa
     assert told["return_kl_nats"]["value"]["estimate"] == pytest.approx(30.8, rel=0.1)
     assert "draws" not in told["gold"] and json.loads(out.read_text())["gold"]["draws"]
     page = scaling(
-        "fit", "ppo.csv", "--law", "over-optimisation-rl", "--columns", CURVE, "--bootstrap", "50", cwd=folder
-    )
+        "fit", "ppo.csv", "--law", "over-optimisation-rl", "--columns", CURVE, "--bootstrap", "50", "--figures",
+        str(tmp_path), cwd=folder,
+    )  # fmt: skip
+    assert (tmp_path / "over_optimisation.png").stat().st_size > 10_000
     assert "R = R_0 + d·(α − β·ln d)" in page.stdout and "peak at" in page.stdout
 
 
