@@ -83,11 +83,12 @@ def fit(
     Example: scaling fit ppo.csv --law over-optimisation-rl --columns kl_nats=kl,gold=score,proxy=reward,seed=seed
     """
     from scaling import laws
-    from scaling.cli.fit_columns import fit_columns
+    from scaling.cli.fit_columns import draw_over_optimisation, fit_columns
     from scaling.cli.table_source import column_names, runs_of
     from scaling.fits.over_optimisation import OverOptimisationFit
     from scaling.fits.together import fit_table
     from scaling.laws.law import LossLaw
+    from scaling.laws.over_optimisation import OverOptimisation
     from scaling.table import read_table
 
     _check("--params-convention", params_convention, ("total", "nonembedding", "with-head"))
@@ -97,7 +98,8 @@ def fit(
     if flops_convention is not None:
         _check("--flops-convention", flops_convention, ("exact", "6nd"))
     if not isinstance(laws.get(law), LossLaw):
-        of_runs = {"--average": average, "--figures": figures, "--unfinished": unfinished or None,
+        drawn = None if isinstance(laws.get(law), OverOptimisation) else figures
+        of_runs = {"--average": average, "--figures": drawn, "--unfinished": unfinished or None,
                    "--flops-convention": flops_convention, "--method": None if method == "all" else method}  # fmt: skip
         for option, given in of_runs.items():
             if given is not None:
@@ -106,6 +108,8 @@ def fit(
             source, law, column_names(columns), huber_delta=huber_delta, bootstrap=bootstrap, resample=resample,
             level=level,
         )  # fmt: skip
+        if figures is not None:
+            draw_over_optimisation(source, law, column_names(columns), figures, bootstrap=bootstrap, level=level)
         if out is not None:
             _write(out, made_alone.model_dump_json(indent=2))
         if as_json:

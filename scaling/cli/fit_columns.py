@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import typer
+
 from scaling.errors import UserError
 
 if TYPE_CHECKING:
@@ -14,7 +16,7 @@ if TYPE_CHECKING:
     from scaling.fit import LawFit
     from scaling.fits.over_optimisation import OverOptimisationFit
 
-__all__ = ["fit_columns"]
+__all__ = ["draw_over_optimisation", "fit_columns"]
 
 _RESAMPLINGS = ("residuals", "wild", "points")
 
@@ -29,8 +31,11 @@ def fit_columns(
     resample: str,
     level: float,
 ) -> LawFit | OverOptimisationFit:
-    """The fit of the table at ``source``. ``columns`` names the law's inputs, the ``value`` (by default ``loss``) and the
-    ``seed``, whose rows share noise; over-optimisation is of ``kl_nats``, ``gold``, ``proxy`` and ``seed``."""
+    """The fit of the table at ``source``.
+
+    ``columns`` names the law's inputs, the ``value`` (by default ``loss``) and the ``seed``, whose rows share noise;
+    over-optimisation is of ``kl_nats``, ``gold``, ``proxy`` and ``seed``.
+    """
     from scaling import laws
     from scaling.fits.curve import fit_law
     from scaling.fits.over_optimisation import fit_over_optimisation
@@ -40,8 +45,8 @@ def fit_columns(
     if isinstance(law, OverOptimisation):
         if huber_delta != 1e-3 or resample != "residuals":
             raise UserError(
-                f"--huber-delta and --resample are not for {law_name}: it is fitted by least squares, its intervals over "
-                "seeds"
+                f"--huber-delta and --resample are not for {law_name}: it is fitted by least squares, with intervals "
+                "over seeds"
             )
         methods = sorted(set(table["method"])) if "method" in table else []
         if len(methods) > 1:
@@ -64,6 +69,31 @@ def fit_columns(
         clusters=None if seed is None else table[seed].astype(str).to_numpy(),
         level=level,
     )
+
+
+def draw_over_optimisation(
+    source: str, law_name: str, columns: Mapping[str, str], folder: Path, *, bootstrap: int, level: float
+) -> None:
+    """Gold and proxy of the table at ``source`` with the law through them, as PNG and SVG under ``folder``."""
+    import pandas as pd
+
+    from analysis.figures import over_optimisation as figure
+    from analysis.figures.gallery import laid_out, write_figure
+    from analysis.over_optimisation_data import over_optimisation
+    from scaling.fits.over_optimisation import law_of_method
+
+    table = _table(source, law_name).rename(columns={theirs: ours for ours, theirs in columns.items()})
+    for name in {"kl_nats", "gold", "proxy"} & set(table):
+        table[name] = pd.to_numeric(table[name])
+    named = str(table["method"].iloc[0]) if "method" in table else ""
+    if law_of_method(named).name != law_name or not named:
+        named = "best-of-n" if law_of_method("best-of-n").name == law_name else "reinforcement learning"
+    drawn = laid_out(figure.draw, over_optimisation(table.assign(method=named), level=level, bootstrap=bootstrap))
+    try:
+        paths = write_figure(drawn, "over_optimisation", folder)
+    except OSError as error:
+        raise UserError(f"--figures {folder} can't be written: {error.strerror}") from None
+    typer.echo(f"drawn: {', '.join(str(path) for path in paths)}", err=True)
 
 
 def _table(source: str, law_name: str) -> pd.DataFrame:

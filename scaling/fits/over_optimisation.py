@@ -106,7 +106,7 @@ class OverOptimisationFit(Record):
         lines.append("")
         for told, name in (
             ("peak at", "peak_kl_nats"), ("  √KL", "peak_sqrt_kl"), ("  gold", "peak_gold"),
-            ("  gain", "gain_at_peak"), ("  proxy − gold", "gap_at_peak"), ("start again", "return_kl_nats"),
+            ("  gain", "gain_at_peak"), ("  proxy − gold", "gap_at_peak"), ("back at start", "return_kl_nats"),
             ("gap at the end", "gap_at_end"),
         ):  # fmt: skip
             derived: Derived = getattr(self, name)
@@ -138,7 +138,7 @@ def fit_over_optimisation(
     ``seed``; ``columns`` says what they are called in ``data``.
 
     A row of zero KL is the initial policy. ``proxy − gold`` is told as it stands: put both on one scale beforehand (Gao
-    et al. give both reward models mean zero and unit variance on the initial policy's answers). Raises
+    et al. centre both on the initial policy, give gold unit variance and calibrate the proxy to gold's labels). Raises
     :class:`UserError` for a column or value that is wrong; refuses, with the reason, what the measurements can't show.
     """
     law = _law(law)

@@ -11,7 +11,6 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy.special import expit
 
-from scaling.errors import UserError
 from scaling.laws.law import FloatArray
 from scaling.preference.intervals import bootstrap_interval, one_column, wilson
 from scaling.record import Interval, Record
@@ -44,8 +43,8 @@ class LengthBias(Record):
     equally_long: int
     longer_of_unequal: Interval | None
     """The same among pairs of unequal length: 0.5 where length does not matter."""
-    point_biserial: Interval
-    """Correlation of an answer's length with having been chosen."""
+    point_biserial: Interval | None
+    """Correlation of an answer's length with having been chosen; None where every answer is equally long."""
     logistic_slope: Interval | None
     """Change of the logit of being preferred for a length difference of one SD; None where it has no end."""
     level: float
@@ -86,9 +85,11 @@ def length_bias(
     )
 
 
-def _point_biserial(chosen_n: FloatArray, rejected_n: FloatArray, bootstrap: int, level: float, seed: int) -> Interval:
+def _point_biserial(
+    chosen_n: FloatArray, rejected_n: FloatArray, bootstrap: int, level: float, seed: int
+) -> Interval | None:
     if np.ptp(np.concatenate((chosen_n, rejected_n))) == 0:
-        raise UserError(f"every answer is {chosen_n[0]:g} long: length can't go with preference")
+        return None
     sum_n, square_n = chosen_n + rejected_n, chosen_n**2 + rejected_n**2
 
     def correlation(times_Kn: FloatArray) -> FloatArray:

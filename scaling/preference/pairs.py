@@ -76,7 +76,7 @@ def read_pairs(path: Path, columns: Mapping[str, str] | None = None) -> pd.DataF
 def clean(pairs: pd.DataFrame) -> Cleaned:
     """``pairs`` without those that ``REASONS`` names. Spaces at either end of an answer make no difference."""
     keys = [
-        (str(prompt).strip(), chosen.strip(), rejected.strip(), annotator)
+        (str(prompt).strip(), chosen.strip(), rejected.strip(), None if pd.isna(annotator) else annotator)
         for prompt, chosen, rejected, annotator in zip(
             pairs["prompt"], pairs["chosen"], pairs["rejected"],
             pairs["annotator"] if "annotator" in pairs else [None] * len(pairs), strict=True,

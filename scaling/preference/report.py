@@ -109,7 +109,9 @@ def report(
     )
     margin = _margin(left)
     models = (
-        sorted({*left["chosen_model"], *left["rejected_model"]}) if _has(left, "chosen_model", "rejected_model") else []
+        sorted({*left["chosen_model"].dropna(), *left["rejected_model"].dropna()})
+        if _has(left, "chosen_model", "rejected_model")
+        else []
     )
     if model is not None and model not in models:
         known = ", ".join(map(str, models)) or "no model is named"
@@ -189,7 +191,7 @@ def _comparison(
         return None
     model = models[0] if model is None else model
     won, lost = (pairs["chosen_model"] == model).to_numpy(), (pairs["rejected_model"] == model).to_numpy()
-    met = won != lost
+    met = (won != lost) & pairs[["chosen_model", "rejected_model"]].notna().all(axis=1).to_numpy()
     if met.sum() < _FEWEST:
         return None
     others = sorted({*pairs["rejected_model"][won & met], *pairs["chosen_model"][lost & met]})
@@ -222,6 +224,8 @@ def _length_lines(length: LengthBias, unit: str) -> list[str]:
         lines[-1] += (
             f"; {_share(length.longer_of_unequal)} of the {length.pairs - length.equally_long:,} of unequal length"
         )
+    if length.point_biserial is None:
+        return lines
     told = f"by length      correlation with being chosen {_number(length.point_biserial)}"
     if length.logistic_slope is not None:
         told += f"; logit of preference {_number(length.logistic_slope)} for each SD of difference"

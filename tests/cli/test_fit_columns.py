@@ -56,20 +56,33 @@ def test_over_optimisation_of_a_table_says_where_gold_peaks(folder: Path, tmp_pa
     assert told["return_kl_nats"]["value"]["estimate"] == pytest.approx(30.8, rel=0.1)
     assert "draws" not in told["gold"] and json.loads(out.read_text())["gold"]["draws"]
     page = scaling(
-        "fit", "ppo.csv", "--law", "over-optimisation-rl", "--columns", CURVE, "--bootstrap", "50", cwd=folder
-    )
+        "fit", "ppo.csv", "--law", "over-optimisation-rl", "--columns", CURVE, "--bootstrap", "50", "--figures",
+        str(tmp_path), cwd=folder,
+    )  # fmt: skip
+    assert (tmp_path / "over_optimisation.png").stat().st_size > 10_000
     assert "R = R_0 + d·(α − β·ln d)" in page.stdout and "peak at" in page.stdout
 
 
-def test_fine_tuning_of_a_table_is_the_law_with_intervals(folder: Path) -> None:
+def test_fine_tuning_of_a_table_is_the_law_with_intervals_and_predicts(folder: Path, tmp_path: Path) -> None:
+    out = str(tmp_path / "tuned.json")
     done = scaling(
         "fit", "tuned.csv", "--law", "fine-tuning", "--columns", "x=params,finetuning_examples=rows", "--bootstrap",
-        "100", "--json", cwd=folder,
+        "100", "--out", out, "--json", cwd=folder,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     told = json.loads(done.stdout)
     assert told["law"] == "fine-tuning" and told["rows"] == 25
     assert told["parameters"]["E"]["low"] < 1.2 < told["parameters"]["E"]["high"]
+    at = ("predict", out, "--at", "finetuning_examples=1e6, x=16e9")
+    forecast = json.loads(scaling(*at, "--json", cwd=tmp_path).stdout)
+    truth = float(FINE_TUNING.predict((30, 0.12, 0.08, 1.2), 16e9, 1e6))
+    assert forecast["low"] < forecast["estimate"] < forecast["high"]
+    assert forecast["estimate"] == pytest.approx(truth, rel=0.02)
+    assert forecast["within_fitted_range"] == {"x": True, "finetuning_examples": False}
+    assert "! finetuning_examples 1e+06 lies beyond the fitted" in scaling(*at, cwd=tmp_path).stdout
+    wrong = scaling("predict", out, "--at", "x=16e9", cwd=tmp_path)
+    assert wrong.returncode == 2
+    assert "--at has x: this fit's law is of x, finetuning_examples" in wrong.stderr
 
 
 def test_what_can_not_be_fitted_is_refused_with_exit_code_three(folder: Path, tmp_path: Path) -> None:

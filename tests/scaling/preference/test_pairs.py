@@ -87,6 +87,11 @@ def test_annotators_may_disagree_and_only_one_can_contradict_himself() -> None:
     assert clean(pairs).dropped == {3: "contradictory", 4: "contradictory"}
 
 
+def test_an_annotator_who_is_not_named_is_one_and_the_same() -> None:
+    rows = [{"prompt": "q", "chosen": "x", "rejected": "y", "annotator": float("nan")} for _ in range(2)]
+    assert clean(pd.DataFrame([*rows, rows[0] | {"annotator": "ann"}])).dropped == {2: "duplicate"}
+
+
 @given(st.lists(st.tuples(*[st.sampled_from(["", "a", "b", " a"])] * 3), min_size=1, max_size=12))
 @settings(max_examples=60, deadline=None)
 def test_cleaning_accounts_for_every_row_and_cleaned_pairs_are_clean(rows: list[tuple[str, str, str]]) -> None:
