@@ -18,7 +18,7 @@ from trainer.posttrain.stage import StageFolder, StageResult
 __all__ = ["PolicyRow", "PostTrainingView", "Sample", "post_training_view"]
 
 _SAMPLES = 4
-_METHODS = {"best_of_n": "best-of-n", "ppo": "PPO", "grpo": "GRPO", "rloo": "RLOO"}
+_METHODS = {"best_of_n": "best-of-n", "ppo": "PPO"}
 _SCORE = {"best_of_n": "proxy", "ppo": "score"}
 
 
@@ -114,22 +114,20 @@ def _samples(rows: list[dict[str, Any]], baseline: str) -> list[Sample]:
 
 def _over_optimised(ended: Sequence[tuple[int, str, StageFolder, StageResult]]) -> OverOptimisation | None:
     """Gold and proxy on the way of every method that was led by a reward; None where there is no gold score."""
-    rows = []
-    for seed, stage, folder, _ in ended:
-        if stage not in _SCORE:
-            continue
-        for row in folder.curve():
-            if "gold" in row:
-                rows.append(
-                    {
-                        "method": _METHODS[stage],
-                        "seed": seed,
-                        # Sampled, a small divergence can come out below none.
-                        "kl_nats": max(row["kl"], 0.0),
-                        "gold": row["gold"],
-                        "proxy": row[_SCORE[stage]],
-                    }
-                )
+    rows = [
+        {
+            "method": _METHODS[stage],
+            "seed": seed,
+            # Sampled, a small divergence can come out below none.
+            "kl_nats": max(row["kl"], 0.0),
+            "gold": row["gold"],
+            "proxy": row[_SCORE[stage]],
+        }
+        for seed, stage, folder, _ in ended
+        if stage in _SCORE
+        for row in folder.curve()
+        if "gold" in row
+    ]
     return over_optimisation(pd.DataFrame(rows)) if rows else None
 
 

@@ -100,13 +100,13 @@ def _report(
     asked: Pipeline, file: Path, space: Workspace, done: Sequence[tuple[int, str, StageFolder]], *, quiet: bool
 ) -> str | None:
     """The page of all that has ended, once policies were set side by side."""
+    if not any(stage == "compare" for _, stage, _ in done):
+        return None
     from analysis.post_training_data import post_training_view
     from analysis.post_training_report import write_post_training
     from scaling.cli.run_display import RunDisplay
     from sweeps.workspace import shown
 
-    if not any(stage == "compare" for _, stage, _ in done):
-        return None
     with RunDisplay(asked.name, quiet=quiet) as display:
         display.step("writing the report")
         view = post_training_view(asked.name, done)

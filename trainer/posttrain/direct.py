@@ -119,4 +119,4 @@ def train_directly(folder: Path, chat: Chat, pairs: Sequence[Pair], settings: Di
             )
         case _:
             raise TypeError(type(settings).__name__)
-    return merged(train(trainer, run, settings))
+    return merged(train(trainer, run))

@@ -71,4 +71,4 @@ def train_online(
         processing_class=chat.tokenizer,
         peft_config=settings.lora and settings.lora.config(),
     )
-    return merged(train(trainer, run, settings))
+    return merged(train(trainer, run))

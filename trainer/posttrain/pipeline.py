@@ -6,7 +6,9 @@ changed setting only what depends on it. With several seeds the whole chain is t
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -98,6 +100,8 @@ class Pipeline(Record):
     """Share of the prompts that nothing is trained on."""
     max_new_tokens: int = Field(default=64, ge=1)
     seeds: tuple[int, ...] = (0,)
+    threads: int | None = Field(default=None, ge=1)
+    """Of the CPU, for sampling and for training; all by default."""
     sft: SFTSettings | None = SFTSettings()
     pairs: SampledPairs | ExampleFile | None = None
     reward: RewardSettings | None = None
@@ -151,12 +155,17 @@ class PostTraining:
         self.pipeline, self.base, self.root = pipeline, base, root
         self._progress, self._should_stop = progress, should_stop
         self._libraries = libraries()
+        self._keys: dict[Path, str] = {}
 
     def stages(self, until: str | None = None) -> Iterator[tuple[int, str, StageFolder]]:
         """Train what is missing, of each seed to the stage ``until``; each stage as it ends, with its seed and name.
 
         :class:`trainer.posttrain.stage.Interrupted` if it was asked to stop.
         """
+        if self.pipeline.threads is not None:
+            import torch
+
+            torch.set_num_threads(self.pipeline.threads)
         with quietly():
             for seed in self.pipeline.seeds:
                 for name, folder in self._chain(seed):
@@ -266,7 +275,7 @@ class PostTraining:
 
         def work(run: StageRun) -> Mapping[str, float | Interval]:
             chat = self._chat(policy)
-            length = settings.max_tokens or load_policy(policy).config.max_position_embeddings
+            length = settings.max_tokens or self._context(policy)
             ids, _ = tokenise_pairs(pairs[0], chat, length, run.note)
             held_out, kept = tokenise_pairs(pairs[1], chat, length, lambda _: None)
             if not ids or not held_out:
@@ -315,8 +324,9 @@ class PostTraining:
                 each = {"kl": row.kl_nats, "proxy": row.proxy.estimate, "answer_tokens": row.answer_tokens.estimate}
                 run.log(row.n, each if row.gold is None else {**each, "gold": row.gold.estimate})
             last = found[-1]
-            best = {"kl_nats": last.kl_nats, "proxy": last.proxy, "answer_tokens": last.answer_tokens}
-            return {"prompts": len(rows), **best, **({} if last.gold is None else {"gold": last.gold})}
+            metrics: dict[str, float | Interval] = {"prompts": len(rows), "kl_nats": last.kl_nats}
+            metrics |= {"proxy": last.proxy, "answer_tokens": last.answer_tokens}
+            return metrics if last.gold is None else metrics | {"gold": last.gold}
 
         inputs = {"policy": self._key(policy), "rows": fingerprint(held_out)}
         inputs |= {f"reward {i + 1}": self._key(each.model) for i, each in enumerate(members)}
@@ -328,7 +338,7 @@ class PostTraining:
     ) -> StageFolder:
         def work(run: StageRun) -> Mapping[str, float | Interval]:
             chat = self._chat(policy)
-            length = settings.max_tokens or load_policy(policy).config.max_position_embeddings
+            length = settings.max_tokens or self._context(policy)
             _, kept = tokenise_pairs(pairs, chat, length, run.note)
             save_model(train_directly(policy, chat, kept, settings, run), chat.tokenizer, run.folder.model)
             return {"pairs": len(kept)}
@@ -421,10 +431,10 @@ class PostTraining:
         **extra: Any,
     ) -> StageFolder:
         # What changes no result is no part of what a stage is.
-        said = settings.model_dump(mode="json", exclude={"threads", "micro_batch", "checkpoint_steps"})
+        said = settings.model_dump(mode="json", exclude={"micro_batch", "checkpoint_steps"})
         # Of the task, how it scores: what it has for examples is among the inputs.
         rule = self.pipeline.task.model_dump(mode="json", exclude={"source", "text_key", "count", "data"})
-        about = {"chat_template": self._chat(self.base).template, "task": rule}
+        about = {"chat_template": self._template, "task": rule}
         spec = StageSpec(kind=kind, settings={**said, **extra, **about}, inputs=inputs, seed=seed)
         title = f"{kind} (seed {seed})"
         return run_stage(
@@ -436,12 +446,14 @@ class PostTraining:
             libraries=self._libraries,
         )
 
-    @property
+    @cached_property
     def _examples(self) -> tuple[list[Example], list[Example]]:
-        if not hasattr(self, "_split"):
-            self._progress("examples", "reading", None, {})
-            self._split = split(self.pipeline.task.examples(), self.pipeline.held_out)
-        return self._split
+        self._progress("examples", "reading", None, {})
+        return split(self.pipeline.task.examples(), self.pipeline.held_out)
+
+    @cached_property
+    def _template(self) -> str:
+        return self._chat(self.base).template
 
     @property
     def _caution(self) -> float:
@@ -455,15 +467,22 @@ class PostTraining:
     def _chat(self, folder: Path) -> Chat:
         return Chat(load_tokenizer(folder), self.pipeline.chat_template)
 
+    def _context(self, folder: Path) -> int:
+        """Tokens that the model in ``folder`` can read."""
+        return int(json.loads((folder / "config.json").read_text(encoding="utf-8"))["max_position_embeddings"])
+
     def _proxy(self, members: list[StageFolder], chat: Chat) -> Reward | None:
         return RewardModel([each.model for each in members], chat, caution=self._caution) if members else None
 
     def _key(self, folder: Path) -> str:
-        return folder_fingerprint(folder)
+        """Of a model that stays as it is."""
+        if folder not in self._keys:
+            self._keys[folder] = folder_fingerprint(folder)
+        return self._keys[folder]
 
     def _that_fit(self, rows: list[Example], chat: Chat, policy: Path, note: Callable[[str], None]) -> list[Example]:
         """The rows whose prompt leaves room for an answer."""
-        room = load_policy(policy).config.max_position_embeddings - self.pipeline.max_new_tokens
+        room = self._context(policy) - self.pipeline.max_new_tokens
         kept = [
             row
             for row in rows

@@ -31,7 +31,6 @@ class PPOStage(PPOSettings):
     values: Literal["head", "reward"] = "head"
     """Answers' values by a head on the policy, or by a model of their own that begins as the reward model."""
     lora: Lora | None = None
-    threads: int | None = Field(default=None, ge=1)
 
 
 def train_by_ppo(
@@ -46,18 +45,15 @@ def train_by_ppo(
     run: StageRun,
 ) -> Any:
     """The trained policy. Each row of the curve has ``gold`` beside the ``score`` that was optimised, if there is one."""
-    import torch
-
-    if settings.threads:
-        torch.set_num_threads(settings.threads)
     policy = load_policy(folder)
     if settings.lora is not None:
+        import torch
         from peft import get_peft_model
 
         torch.manual_seed(run.seed)
         policy = get_peft_model(policy, settings.lora.config())
     values = load_head(reward_folder, chat.tokenizer) if settings.values == "reward" and reward_folder else None
-    given = settings.model_dump(exclude={"values", "lora", "threads"})
+    given = settings.model_dump(exclude={"values", "lora"})
     beside = _GoldBeside(reward, gold)
 
     def log(step: int, metrics: Mapping[str, float]) -> None:

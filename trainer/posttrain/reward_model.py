@@ -114,7 +114,7 @@ def train_reward(
         processing_class=chat.tokenizer,
         peft_config=settings.lora and settings.lora.config("SEQ_CLS"),
     )
-    return merged(train(trainer, run, settings))
+    return merged(train(trainer, run))
 
 
 class RewardModel:

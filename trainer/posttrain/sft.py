@@ -91,7 +91,7 @@ def fine_tune(model: Any, chat: Chat, rows: Sequence[Tokenised], settings: SFTSe
         data_collator=_Rows(chat.tokenizer.pad_token_id),
         peft_config=settings.lora and settings.lora.config(),
     )
-    return merged(train(trainer, run, settings))
+    return merged(train(trainer, run))
 
 
 def answer_loss(model: Any, rows: Sequence[Tokenised], pad: int, batch: int = 32) -> dict[str, float]:

@@ -36,8 +36,6 @@ class TrainingSettings(Record):
     gradient_clip: float = Field(default=1.0, gt=0)
     lora: Lora | None = None
     checkpoint_steps: int = Field(default=200, ge=1)
-    threads: int | None = Field(default=None, ge=1)
-    """Of the CPU; all by default."""
 
 
 def arguments(kind: type[Any], settings: TrainingSettings, run: StageRun, **others: Any) -> Any:
@@ -73,13 +71,10 @@ def arguments(kind: type[Any], settings: TrainingSettings, run: StageRun, **othe
     )
 
 
-def train(trainer: Any, run: StageRun, settings: TrainingSettings) -> Any:
+def train(trainer: Any, run: StageRun) -> Any:
     """The trained model. :class:`Interrupted` if the run was asked to stop: what was done is saved."""
-    import torch
     from transformers import PrinterCallback
 
-    if settings.threads:
-        torch.set_num_threads(settings.threads)
     reporter = _reporter(run)
     trainer.remove_callback(PrinterCallback)
     trainer.add_callback(reporter)

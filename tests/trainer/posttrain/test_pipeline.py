@@ -66,8 +66,8 @@ def test_a_chain_is_trained_once_and_only_what_a_change_changes_again(work: Work
     rows = [json.loads(line) for line in first["compare 0"].rows.read_text().splitlines()]
     assert len(rows) == 20 and set(rows[0]["answers"]) == {"base", "sft", "dpo", "ppo", "grpo"}
 
-    # Threads, and checkpoints' distance, change no result.
-    again = work.run(sft=TINY["sft"] | {"threads": 1, "checkpoint_steps": 7})
+    # Where it is computed, and checkpoints' distance, change no result.
+    again = work.run(threads=1, sft=TINY["sft"] | {"checkpoint_steps": 7})
     assert {name: stage.path for name, stage in again.items()} == {name: stage.path for name, stage in first.items()}
     assert {name: stage.result() for name, stage in again.items()} == found
 
@@ -93,7 +93,7 @@ def test_the_template_is_a_pipeline(tmp_path: Path) -> None:
     text = resources.files("trainer.posttrain").joinpath("pipeline_template.yaml").read_text(encoding="utf-8")
     (tmp_path / "mine.yaml").write_text(text)
     asked = load_pipeline(tmp_path / "mine.yaml")
-    assert asked.stage_names == ["sft", "pairs", "reward", "dpo", "ppo", "compare"]
+    assert asked.stage_names == ["sft", "pairs", "reward", "best_of_n", "dpo", "ppo", "compare"]
 
 
 @pytest.mark.parametrize(
