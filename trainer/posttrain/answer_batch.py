@@ -44,9 +44,7 @@ class AnswerBatch:
         prompts_BP, prompt_mask_BP = left_padded(prompts, pad_id)
         # Right padding is left padding of the reversed rows, reversed.
         tokens_BT, mask_BT = (x.flip(1) for x in left_padded([row[::-1] for row in completions], pad_id))
-        return cls(
-            torch.cat([prompts_BP, tokens_BT], 1), torch.cat([prompt_mask_BP, mask_BT], 1), prompts_BP.shape[1]
-        )
+        return cls(torch.cat([prompts_BP, tokens_BT], 1), torch.cat([prompt_mask_BP, mask_BT], 1), prompts_BP.shape[1])
 
     def __len__(self) -> int:
         return len(self.tokens_BS)

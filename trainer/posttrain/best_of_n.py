@@ -1,7 +1,7 @@
 """Best-of-n: answers sampled once, what the best of each smaller n scores, and best-of-n as a policy.
 
-The statistics are those of ``scaling.preference.best_of_n``: every n up to the number sampled is estimated from the same
-answers, without bias.
+The statistics are those of ``scaling.preference.best_of_n``: every n up to the number sampled is estimated from the
+same answers, without bias.
 
 Shapes: p prompts, m answers sampled for each.
 """
@@ -32,7 +32,9 @@ class BestOfNSettings(Record):
     answers: int = Field(ge=1, description="answers sampled for each prompt, m")
     max_new_tokens: int = Field(ge=1)
     sampling: Sampling = Sampling()
-    rows_at_once: int = Field(default=256, ge=1, description="answers decoded together; the result does not depend on it")
+    rows_at_once: int = Field(
+        default=256, ge=1, description="answers decoded together; the result does not depend on it"
+    )
     seed: int = Field(default=0, ge=0)
 
 

@@ -27,9 +27,7 @@ def alone(model: Any, prompt: list[int], completion: list[int]) -> Tensor:
 
 @pytest.mark.parametrize("average", ["sum", "mean"])
 @pytest.mark.parametrize("rows_at_once", [2, 64])
-def test_a_batch_is_its_rows_to_the_gradient(
-    average: Any, rows_at_once: int, tiny_llama: Callable[..., Any]
-) -> None:
+def test_a_batch_is_its_rows_to_the_gradient(average: Any, rows_at_once: int, tiny_llama: Callable[..., Any]) -> None:
     model, weights_B = tiny_llama(), torch.tensor([1.0, -2.0, 0.5])
     found_B = answer_log_probs(model, PROMPTS, COMPLETIONS, average=average, rows_at_once=rows_at_once)
     (found_B * weights_B).sum().backward()

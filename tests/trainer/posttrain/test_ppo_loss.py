@@ -35,7 +35,12 @@ def test_losses_and_gradients_are_those_of_torchrl(clip_value: float | None) -> 
     def normal(*shape: int) -> Tensor:
         return torch.randn(*shape, generator=generator)
 
-    logits_NV, values_N, advantages_N, returns_N = normal(TOKENS, VOCABULARY), normal(TOKENS), normal(TOKENS), normal(TOKENS)
+    logits_NV, values_N, advantages_N, returns_N = (
+        normal(TOKENS, VOCABULARY),
+        normal(TOKENS),
+        normal(TOKENS),
+        normal(TOKENS),
+    )
     tokens_N = torch.randint(VOCABULARY, (TOKENS,), generator=generator)
     old_N = torch.log_softmax(logits_NV, -1).gather(1, tokens_N[:, None])[:, 0] + 0.3 * normal(TOKENS)
     old_values_N = values_N + 0.5 * normal(TOKENS)
@@ -81,7 +86,9 @@ def test_losses_and_gradients_are_those_of_torchrl(clip_value: float | None) -> 
     log_probs_N = torch.log_softmax(ours_NV, -1).gather(1, tokens_N[:, None])[:, 0]
     ratios_BT = answers(log_probs_N - old_N)
     of_policy = policy_loss(ratios_BT, answers(advantages_N), mask_BT, CLIP) / TOKENS
-    of_value = value_loss(answers(our_values_N), answers(old_values_N), answers(returns_N), mask_BT, clip_value) / TOKENS
+    of_value = (
+        value_loss(answers(our_values_N), answers(old_values_N), answers(returns_N), mask_BT, clip_value) / TOKENS
+    )
     (of_policy + of_value).backward()
 
     assert of_policy.item() == pytest.approx(theirs["loss_objective"].item(), rel=1e-5)
