@@ -443,5 +443,5 @@ def _fingerprint(*modules: nn.Module | None) -> str:
     for module in modules:
         for name, weight in module.named_parameters() if module is not None else ():
             digest.update(name.encode())
-            digest.update(weight.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes())
+            digest.update(weight.detach().cpu().reshape(-1).view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()
