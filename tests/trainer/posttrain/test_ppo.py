@@ -6,6 +6,10 @@ import copy
 import itertools
 import json
 import math
+import os
+import signal
+import subprocess
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -407,6 +411,33 @@ def test_a_run_that_was_stopped_or_killed_ends_as_one_that_was_not_to_the_bit(
     again = start()
     assert go(again, "whole", deadly) == wanted
     assert all(torch.equal(a, b) for a, b in zip(again.parameters(), whole.parameters(), strict=True))
+
+
+@pytest.mark.slow
+def test_a_process_killed_at_any_moment_ends_as_one_that_was_not_to_the_bit(tmp_path: Path) -> None:
+    def start(folder: str) -> subprocess.Popen[str]:
+        script = Path(__file__).with_name("train_by_ppo.py")
+        return subprocess.Popen(
+            [sys.executable, str(script), str(tmp_path / folder)],
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=Path(__file__).parents[3],
+            env=os.environ | {"PYTHONPATH": str(Path(__file__).parents[3])},
+        )  # fmt: skip
+
+    wanted, errors = start("whole").communicate(timeout=200)
+    assert len(wanted.strip()) == 64, errors
+    for moment in (2, 11):
+        process = start("killed")
+        assert process.stderr is not None
+        for line in process.stderr:
+            if line.strip().isdigit() and int(line) >= moment:
+                break
+        process.kill()
+        process.communicate(timeout=60)
+        assert process.returncode == -signal.SIGKILL
+    found, errors = start("killed").communicate(timeout=200)
+    assert found == wanted
+    first = next(int(line) for line in errors.splitlines() if line.strip().isdigit())
+    assert first >= 11, "it went on, and did not begin again"
 
 
 def test_what_cannot_be_right_is_refused_in_a_line(
