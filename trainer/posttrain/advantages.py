@@ -1,9 +1,10 @@
 """Rewards of tokens, and how much better each token was than expected.
 
 The reward of an answer comes at its last token; every token pays for having moved away from the reference
-(Ziegler et al. 1909.08593, equation 2). An answer is an episode that ends with its last token, whether a stop token came
-or the limit on its length cut it off: that limit is part of the task, so nothing is expected of what would have come
-after it, and no value is bootstrapped. What a cut answer is worth is for the reward, or ``truncated_reward``, to say.
+(Ziegler et al. 1909.08593, equation 2). An answer is an episode that ends with its last token, whether a stop token
+came or the limit on its length cut it off: that limit is part of the task, so nothing is expected of what would have
+come after it, and no value is bootstrapped. What a cut answer is worth is for the reward, or ``truncated_reward``, to
+say.
 
 Shapes: B answers, T tokens, padded on the right; masks are True where a token is real.
 """

@@ -1,7 +1,7 @@
 """Best-of-n: answers sampled once, what the best of each smaller n scores, and best-of-n as a policy.
 
-The statistics are those of ``scaling.preference.best_of_n``: every n up to the number sampled is estimated from the same
-answers, without bias.
+The statistics are those of ``scaling.preference.best_of_n``: every n up to the number sampled is estimated from the
+same answers, without bias.
 
 Shapes: p prompts, m answers sampled for each.
 """

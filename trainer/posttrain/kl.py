@@ -1,14 +1,16 @@
 """How far a policy has moved from its reference, and what that costs it.
 
-With l = log π − log π_ref of a sampled token, three estimates of the KL divergence KL(π‖π_ref) (Schulman, "Approximating
-KL divergence", 2020): k1 = l, unbiased, and negative for half of the tokens; k2 = l²/2, biased, small variance; k3 =
-e^−l − 1 + l, unbiased and never negative. Summed over an answer's tokens and averaged over answers, k1, k3 and the exact
-divergence of each token's distribution estimate the KL of whole answers.
+With l = log π − log π_ref of a sampled token, three estimates of the divergence KL(π‖π_ref) (Schulman, "Approximating
+KL divergence", 2020): k1 = l, unbiased, and negative for some tokens; k2 = l²/2, biased, of small variance; k3 =
+e^−l − 1 + l, unbiased and never negative. Summed over an answer's tokens and averaged over answers, k1, k3 and the
+exact divergence of each token's distribution estimate the KL of whole answers.
 
-Which is used where: **inside the reward it is k1**, since the score-function gradient of −βk1 is that of the KL of whole
-answers, while the gradient through k3 or an exact KL that stands as a constant in the reward is not. **Reported and
-controlled** is what ``PPOSettings.kl_estimator`` names. **Between the new and the old policy** within one step it is k3,
-averaged over tokens (``approx_kl``).
+Which is used where. Inside the reward it is k1: the score-function gradient of −βk1 is that of the KL of whole answers
+(Tang & Munos 2506.09477), while an exact KL that stands in the reward as a number says nothing of the token that it is
+of. Reported and controlled is what ``PPOSettings.kl_estimator`` names: k1 unless told otherwise, exact where the
+vocabulary is small. k3 has little spread near the reference, and misleads far from it: a policy that has settled on one
+token hardly ever samples those that k3's mean hangs on (docs/decisions.md). Between the new and the old policy within
+one step it is k3, averaged over tokens (``approx_kl``).
 
 Shapes: B answers, T tokens, V vocabulary.
 """

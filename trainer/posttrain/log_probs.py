@@ -66,8 +66,8 @@ def answer_log_probs(
 ) -> Tensor:
     """log π(completion | prompt) of each row in nats (B,), or its mean over the completion's tokens.
 
-    ``sum`` is what DPO compares, ``mean`` its length-normalised form and SimPO's. With gradients where they are enabled;
-    ``rows_at_once`` bounds the memory of a pass without them.
+    ``sum`` is what DPO compares, ``mean`` its length-normalised form and SimPO's. With gradients where they are
+    enabled; ``rows_at_once`` bounds the memory of a pass without them.
     """
     device = next(model.parameters()).device
     parts = []

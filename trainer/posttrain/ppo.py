@@ -1,11 +1,12 @@
 """Proximal policy optimisation of a language model against a reward, held near a reference (Ziegler et al. 1909.08593).
 
 A step samples an answer to each of its prompts, scores them, and takes several epochs of clipped minibatch updates on
-them. What is maximised is the mean over prompts of E[score] − β KL(π‖π_ref): the divergence is paid token by token inside
-the reward (``advantages.py``), by a coefficient that is fixed or held so that the KL stays where it is told (``kl.py``).
+them. What is maximised is the mean over prompts of E[score] − β KL(π‖π_ref): the divergence is paid token by token
+inside the reward (``advantages.py``), by a coefficient that is fixed, or held so that the KL stays where it is told
+(``kl.py``).
 
-The policy is sampled as it is, at temperature 1 with every token allowed, since importance ratios are of what was sampled
-from. Dropout is off throughout, so that a ratio is 1 until a weight has moved.
+The policy is sampled as it is, at temperature 1 with every token allowed, since importance ratios are of what was
+sampled from. Dropout is off throughout, so that a ratio is 1 until a weight has moved.
 
 Shapes: B answers of a step, T tokens of them, V vocabulary, N real tokens.
 """
@@ -42,8 +43,6 @@ from trainer.posttrain.sampling import check_context, sample, stop_tokens
 from trainer.posttrain.value import ValueHead, ValueModel, explained_variance
 
 __all__ = ["PPOResult", "PPORun", "PPOSettings", "train_ppo"]
-
-_ADAM = {"betas": (0.9, 0.95), "eps": 1e-8, "weight_decay": 0.0}
 
 
 class PPOSettings(Record):
@@ -209,7 +208,8 @@ class PPORun:
                 {"params": list(self.trained.values()), "peak": settings.learning_rate},
                 {"params": [p for p in self.value.parameters() if p.requires_grad], "peak": value_rate},
             ],
-            **_ADAM,
+            betas=(0.9, 0.95),
+            weight_decay=0.0,
             fused=True,
         )
         self.step, self.kl_coefficient = 0, settings.kl_coefficient
@@ -319,7 +319,7 @@ class PPORun:
         advantages_BT, returns_BT = generalised_advantages(
             rewards_BT, values_BT, mask_BT, discount=settings.discount, gae_lambda=settings.gae_lambda
         )
-        facts = {
+        facts: dict[str, Any] = {
             "score": scores_B.mean(),
             "reward": rewards_BT.sum(1).mean(),
             "kl": kl_BT.sum(1).mean(),
@@ -380,10 +380,10 @@ class PPORun:
     def minibatches(self, generator: torch.Generator) -> Iterator[Tensor]:
         for _ in range(self.settings.epochs):
             shuffled_B = torch.randperm(self.settings.answers_per_step, generator=generator)
-            yield from shuffled_B.split(self.settings.minibatch_answers)
+            yield from torch.split(shuffled_B, self.settings.minibatch_answers)
 
     def passes(self, index_R: Tensor) -> tuple[Tensor, ...]:
-        return index_R.split(self.settings.forward_answers or self.settings.minibatch_answers)
+        return torch.split(index_R, self.settings.forward_answers or self.settings.minibatch_answers)
 
     def accumulate(self, rollout: _Rollout, minibatch_R: Tensor) -> dict[str, float]:
         """The gradient of a minibatch's loss, the mean over its tokens."""
@@ -407,7 +407,7 @@ class PPORun:
             loss = of_policy + settings.value_coefficient * of_value
             if settings.entropy_coefficient:
                 loss = loss - settings.entropy_coefficient * token_entropy(predictions.logits_BTV)[mask_RT].sum()
-            (loss / tokens).backward()
+            torch.autograd.backward(loss / tokens)
             with torch.no_grad():
                 cut = clipped_share(log_ratios, advantages, mask_RT, settings.clip_ratio) * mask_RT.sum()
                 # The samples are the old policy's, so its ratio to the new one is the one that k3 takes.
@@ -443,5 +443,5 @@ def _fingerprint(*modules: nn.Module | None) -> str:
     for module in modules:
         for name, weight in module.named_parameters() if module is not None else ():
             digest.update(name.encode())
-            digest.update(weight.detach().cpu().contiguous().view(torch.uint8).numpy())
+            digest.update(weight.detach().cpu().reshape(-1).view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()

@@ -31,7 +31,8 @@ def clipped_share(log_ratios_BT: Tensor, advantages_BT: Tensor, mask_BT: Tensor,
 def value_loss(
     values_BT: Tensor, old_values_BT: Tensor, returns_BT: Tensor, mask_BT: Tensor, clip: float | None
 ) -> Tensor:
-    """Σ ½ max((V − R)², (V_clipped − R)²), V_clipped within ``clip`` of the value before the step; ½ (V − R)² for None."""
+    """Σ ½ max((V − R)², (V_clipped − R)²), where V_clipped is within ``clip`` of the value before the step; for None,
+    Σ ½ (V − R)²."""
     errors_BT = (values_BT - returns_BT).square()
     if clip is not None:
         near_BT = old_values_BT + (values_BT - old_values_BT).clamp(-clip, clip)

@@ -145,7 +145,8 @@ def _decode(
     cache = DynamicCache(config=model.config)
     if not all(hasattr(layer, "batch_select_indices") for layer in cache.layers):
         raise UserError(
-            f"answers are sampled with a key-value cache, and {model.config.model_type} has none: use an attention model"
+            f"answers are sampled with a key-value cache, and {model.config.model_type} has none: "
+            "use a model of attention alone"
         )
     going_B = torch.ones(len(rows_B), dtype=torch.bool)
     plain = sampling == Sampling()

@@ -43,8 +43,9 @@ class ValueModel(nn.Module):
         labels = getattr(classifier.config, "num_labels", None)
         if not isinstance(getattr(classifier, "score", None), nn.Linear) or labels != 1:
             raise UserError(
-                f"value_model {type(classifier).__name__} with {labels} labels is no sequence classifier of one label: give "
-                "a reward model (AutoModelForSequenceClassification, num_labels=1), or none for a head on the policy"
+                f"value_model {type(classifier).__name__} with {labels} labels is no sequence classifier of one label: "
+                "give a reward model (AutoModelForSequenceClassification, num_labels=1), or none for a head on the "
+                "policy"
             )
         self.trunk, self.score = classifier.base_model, classifier.score
 

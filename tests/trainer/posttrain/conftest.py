@@ -17,11 +17,11 @@ def tiny_llama() -> Callable[..., Any]:
     """A Llama with random weights, and logits far enough from even to tell a mistake."""
     from transformers import LlamaConfig, LlamaForCausalLM
 
-    def make(vocabulary: int = len(WORDS), *, width: int = 32, seed: int = 0, spread: float = 0.2) -> Any:
+    def make(vocabulary: int = len(WORDS), *, width: int = 32, layers: int = 2, seed: int = 0) -> Any:
         torch.manual_seed(seed)
         config = LlamaConfig(
-            vocab_size=vocabulary, hidden_size=width, intermediate_size=2 * width, num_hidden_layers=2,
-            num_attention_heads=4, num_key_value_heads=2, max_position_embeddings=48, initializer_range=spread,
+            vocab_size=vocabulary, hidden_size=width, intermediate_size=2 * width, num_hidden_layers=layers,
+            num_attention_heads=4, num_key_value_heads=2, max_position_embeddings=48, initializer_range=0.2,
             bos_token_id=0, eos_token_id=0, pad_token_id=None,
         )  # fmt: skip
         return LlamaForCausalLM(config).eval()

@@ -32,7 +32,10 @@ def tiny_gpt2() -> Any:
     return GPT2LMHeadModel(config).eval()
 
 
-def draw(model: Any, prompts: list[list[int]], sampling: Sampling = Sampling(), **changes: Any) -> SampledAnswers:
+PLAIN = Sampling()
+
+
+def draw(model: Any, prompts: list[list[int]], sampling: Sampling = PLAIN, **changes: Any) -> SampledAnswers:
     settings: dict[str, Any] = {"max_new_tokens": 16, "stop": STOP, "rows_at_once": 256} | changes
     return sample(model, prompts, sampling, generator=torch.Generator().manual_seed(3), **settings)
 
