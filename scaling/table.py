@@ -37,7 +37,7 @@ _NAMES: dict[str, tuple[str, ...]] = {
     "loss": ("loss_nats", "loss", "val_loss", "L"),
     "flops": ("flops", "C", "training_flops", "flops_exact"),
 }
-_LABELS = ("run_key", "trunk_key", "study", "label", "phase", "role", "seed", "bits_per_byte", "budget")
+_LABELS = ("run_key", "trunk_key", "study", "label", "phase", "role", "seed", "bits_per_byte", "context", "budget")
 _PARAMS_CONVENTIONS = ("total", "nonembedding", "with-head")
 
 
@@ -167,10 +167,10 @@ def _flops(
 
 
 def _labels(frame: pd.DataFrame, rows: NDArray[np.int64]) -> pd.DataFrame:
-    """The study's own columns: bits per byte as numbers, the rest as text, each once and without missing cells."""
+    """The study's own columns: bits per byte and context as numbers, the rest as text, each once and without gaps."""
     labels: dict[str, pd.Series] = {}
     for name in (name for name in _LABELS if name in frame.columns):
-        if name == "bits_per_byte":
+        if name in ("bits_per_byte", "context"):
             labels[name] = pd.Series(numbers(frame[name]))
             continue
         cells = text(frame[name])

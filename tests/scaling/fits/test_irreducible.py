@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from scaling.fits.irreducible import levels_off_too_early
+from scaling.fits.irreducible import levels_off_too_early, short_context
 from scaling.fits.together import fit_table
 from scaling.prediction import predict
 
@@ -61,3 +61,17 @@ def test_a_law_with_a_plausible_e_is_left_alone() -> None:
     fit = fit_table(rows, bootstrap=100)
     assert fit.parametric.parameters["E"].estimate == pytest.approx(1.0, abs=0.05)
     assert not levels_off_too_early(fit.parametric, fit.drift)
+
+
+def test_a_short_context_leaves_more_to_be_guessed() -> None:
+    """Every place has fewer bytes before it than the context: more than what Shannon's readers lacked after 100."""
+    low, high = short_context(100)
+    assert low == pytest.approx(0.3 * np.mean(np.sqrt(100 / np.arange(1, 101))))
+    assert high == pytest.approx(0.5 / 0.3 * low)
+    gains = [short_context(size)[1] for size in (50, 200, 1000, 9000, 36000)]
+    assert gains == sorted(gains, reverse=True) and 0.04 < gains[-1] < gains[-2] < 0.12
+    table = toy_table()
+    without = fit_table(table, bootstrap=50).drift.irreducible
+    with_context = fit_table(table.assign(context=128), bootstrap=50).drift.irreducible
+    assert without is not None and with_context is not None
+    assert with_context[1] - without[1] == pytest.approx(short_context(128 * 2.5)[1] * NATS_PER_BIT_PER_BYTE, rel=0.02)
