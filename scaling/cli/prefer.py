@@ -52,8 +52,8 @@ def prefer(
     )
     counts = choices.votes.counts(choices.annotator)
     typer.echo(
-        f"{counts['voted']} of {counts['pairs']} pairs: {counts['preferred']} preferred ({counts['left_chosen']} of them "
-        f"the left one), {counts['ties']} ties, {counts['skipped']} skipped; in {out}, each vote in "
+        f"{counts['voted']} of {counts['pairs']} pairs: {counts['preferred']} preferred ({counts['left_chosen']} of "
+        f"them the left one), {counts['ties']} ties, {counts['skipped']} skipped; in {out}, each vote in "
         f"{choices.votes.log_file}",
         err=True,
     )

@@ -15,8 +15,8 @@ from analysis.loopback import LoopbackServer
 from analysis.people.preference_page import PreferenceServer
 from analysis.people.review_page import ReviewServer
 from scaling.errors import UserError
-from trainer.posttrain.json_lines import as_lines, read_json_lines
 from trainer.posttrain.blind_choice import BlindChoice
+from trainer.posttrain.json_lines import as_lines, read_json_lines
 from trainer.posttrain.synthesis.review import Review
 from trainer.posttrain.synthesis.synthesise import SynthesisFolder, synthesise
 from trainer.posttrain.votes import Comparison, Votes, read_comparisons
