@@ -110,7 +110,7 @@ class LoopbackServer:
     """
 
     def __init__(self, port: int, handler: type[LoopbackHandler], *arguments: object) -> None:
-        made: Any = partial(handler, *arguments)
+        made = partial(cast(Any, handler), *arguments)
         try:
             self._server = ThreadingHTTPServer(("127.0.0.1", port), made)
         except OSError as error:

@@ -95,11 +95,12 @@ class Endpoint:
     def _try(self, messages: Sequence[Message], asked: Asked, seed: int) -> Answer:
         # A server that doesn't take an optional part is asked again without it: at most once for each.
         while True:
-            status, headers, content = self._post(self._body(messages, asked, seed))
+            body = self._body(messages, asked, seed)
+            status, headers, content = self._post(body)
             if status == 200:
                 return _answer(content)
             said = self._safe(_error_of(content))
-            if status in (400, 422) and self._do_without(said):
+            if status in (400, 422) and self._do_without(said, body):
                 continue
             if status in _PASSING or status >= 500:
                 raise _MayPass(f"HTTP {status} {said}".strip(), _retry_after(headers))
@@ -124,16 +125,18 @@ class Endpoint:
             }
         return {name: value for name, value in body.items() if name not in self._left_out}
 
-    def _do_without(self, said: str) -> bool:
+    def _do_without(self, said: str, body: dict[str, Any]) -> bool:
+        """Whether a part of ``body`` was refused that can be left out; another thread may have found so already."""
         with self._lock:
-            if self._length_name == "max_tokens" and "max_completion_tokens" in said:
+            if "max_tokens" in body and "max_completion_tokens" in said:
                 self._length_name = "max_completion_tokens"
                 return True
             for name in _OPTIONAL:
                 words = rf"\b(?:{name}|json_schema)\b" if name == "response_format" else rf"\b{name}\b"
-                if name not in self._left_out and re.search(words, said):
+                if name in body and re.search(words, said):
+                    if name not in self._left_out:
+                        self._note(f"{self._settings.model} is asked without {name}, which its server doesn't take")
                     self._left_out.add(name)
-                    self._note(f"{self._settings.model} is asked without {name}, which its server doesn't take")
                     return True
         return False
 
@@ -224,7 +227,7 @@ def _answer(content: bytes) -> Answer:
             prompt_tokens=usage.get("prompt_tokens"),
             completion_tokens=usage.get("completion_tokens"),
         )
-    except (ValueError, LookupError, TypeError, AttributeError):
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
         raise _MayPass("an answer that is no chat completion") from None
 
 
@@ -235,7 +238,7 @@ def _error_of(content: bytes) -> str:
         while isinstance(said, dict):
             said = said.get("error") or said.get("message") or said.get("detail") or json.dumps(said)
         text = said if isinstance(said, str) else json.dumps(said)
-    except ValueError:
+    except (ValueError, RecursionError):
         text = content.decode(errors="replace")
     return " ".join("".join(c if c.isprintable() else " " for c in text).split())[:300]
 

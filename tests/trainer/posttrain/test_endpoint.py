@@ -144,10 +144,12 @@ def test_what_a_server_does_not_take_is_left_out_from_then_on(made: Made) -> Non
                 return True
         return False
 
-    server, model = made(always=picky)
-    for _ in range(2):
-        assert model.answer(SAID, Asked(json_schema={"type": "object"}), seed=0).text == "HELLO"
-    assert len(server.bodies) == 5
+    server, model = made(always=picky, wait=0.05, concurrency=3)
+    asked = Asked(json_schema={"type": "object"})
+    answers = list(ask_all(model, ((n, SAID, n) for n in range(6)), asked))
+    assert [answer.text for _, answer in answers] == ["HELLO"] * 6
+    before = len(server.bodies)
+    assert model.answer(SAID, asked, seed=0).text == "HELLO" and len(server.bodies) == before + 1
     assert set(server.bodies[-1]) == {"model", "messages", "max_completion_tokens", "temperature"}
 
 

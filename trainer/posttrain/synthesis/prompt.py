@@ -41,10 +41,10 @@ def prompt(examples: Sequence[Task], wanted: int) -> str:
 Parsed = tuple[list[Task], int]
 """Tasks, and how many pieces could not be read as one."""
 
-_HEAD = r"(?:\*\*)?(?:\d+\s*\.\s*)?(?:\*\*)?"
+_HEAD = r"^[ \t]*(?:\*\*)?(?:\d+[ \t]*\.[ \t]*)?(?:\*\*)?"
 _TASK = re.compile(
-    rf"^\s*{_HEAD}Instruction\s*:(?:\*\*)?(?P<instruction>.*?)^\s*{_HEAD}Input\s*:(?:\*\*)?(?P<input>.*?)"
-    rf"^\s*{_HEAD}Output\s*:(?:\*\*)?(?P<output>.*)\Z",
+    rf"{_HEAD}Instruction\s*:(?:\*\*)?(?P<instruction>.*?){_HEAD}Input\s*:(?:\*\*)?(?P<input>.*?)"
+    rf"{_HEAD}Output\s*:(?:\*\*)?(?P<output>.*)\Z",
     re.DOTALL | re.MULTILINE,
 )
 
@@ -61,7 +61,7 @@ def parse(answer: str, *, cut: bool) -> Parsed:
         head = text.partition("Input")[0]
         if "Instruction" not in head:
             text = f"1. Instruction: {text}"
-    pieces = [piece for piece in re.split(r"^\s*#{3,}\s*$", text, flags=re.MULTILINE) if piece.strip()]
+    pieces = [piece for piece in re.split(r"^[ \t]*#{3,}[ \t]*$", text, flags=re.MULTILINE) if piece.strip()]
     tasks, unread = [], 0
     for index, piece in enumerate(pieces):
         found = _TASK.search(piece)

@@ -199,7 +199,7 @@ def synthesise(
         most_tokens=settings.most_tokens,
         temperature=settings.temperature,
         top_p=settings.top_p,
-        stop=(f"\n{last_number + 1}.", f"\n\n{last_number + 1}."),
+        stop=(f"\n{last_number + 1}. Instruction",),
     )
     tell(progress())
     fruitless = 0
