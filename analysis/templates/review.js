@@ -8,7 +8,11 @@
     byId("editor").hidden = byId("editing").hidden = !open;
     byId("deciding").hidden = open;
     byId("task").hidden = open || !task;
-    if (!open) return;
+    if (!open) {
+      // Left to the browser, the hidden field would take the next key.
+      if (document.activeElement) document.activeElement.blur();
+      return;
+    }
     for (const field of FIELDS) byId(`edit-${field}`).value = task[field];
     byId("edit-instruction").focus();
   }
