@@ -18,7 +18,7 @@ from typing import Any, Literal
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-__all__ = ["data_uri", "packed", "render_plots", "script"]
+__all__ = ["data_uri", "packed", "render_page", "render_plots", "script"]
 
 
 def script(name: str) -> str:
@@ -77,14 +77,32 @@ def render_plots(
     inlined after ``plots.js``, with a policy for them alone. A page that is served may ask whoever serves it for data:
     ``connect``."""
     inlined = [script(name) for name in ("plots.js", *scripts)]
+    packages = {"plotly": _packed_plotly(), "plots": packed(plots_json)}
+    return _render(template, inlined, [plotly_script(), *inlined], connect, packages, context)
+
+
+def render_page(template: str, *scripts: str, connect: Literal["'none'", "'self'"] = "'none'", **context: Any) -> str:
+    """``template`` without figures: the style sheet and the ``scripts`` inlined, with a policy for them alone."""
+    inlined = [script(name) for name in scripts]
+    return _render(template, inlined, inlined, connect, {}, context)
+
+
+def _render(
+    template: str,
+    inlined: Iterable[str],
+    allowed: Iterable[str],
+    connect: str,
+    packages: dict[str, Markup],
+    context: dict[str, Any],
+) -> str:
+    """packages: what ``plots.js`` unpacks, by the id of its element."""
     return (
         _environment()
         .get_template(template)
         .render(
-            policy=_policy([plotly_script(), *inlined], connect),
+            policy=_policy(allowed, connect),
             page_css=Markup(script("page.css")),
-            plotly=_packed_plotly(),
-            plots=packed(plots_json),
+            packages=packages,
             scripts=[Markup(text) for text in inlined],
             **context,
         )

@@ -5,12 +5,12 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 from typing import Annotated
-from unicodedata import category
 
 import typer
 
 from scaling.cli.options import JsonFlag, WorkspaceOption, print_json
 from scaling.cli.run_reference import RunArgument, find_run
+from scaling.cli.terminal_text import show_text
 
 
 def generate(
@@ -76,9 +76,6 @@ def generate(
 
 
 def _show(text: str, *, quiet: bool) -> str:
-    """Print ``text`` at once. A terminal gets no control characters that a model may have learned."""
     if not quiet:
-        safe = "".join("\N{REPLACEMENT CHARACTER}" if category(c) == "Cc" and c not in "\n\t" else c for c in text)
-        sys.stdout.write(safe if sys.stdout.isatty() else text)
-        sys.stdout.flush()
+        show_text(text)
     return text

@@ -18,6 +18,7 @@ import typer
 from scaling.cli import (
     allocate,
     cancel,
+    chat,
     compare,
     cost,
     export,
@@ -25,19 +26,23 @@ from scaling.cli import (
     forecasts,
     gc,
     generate,
+    judge,
     launch,
     plan,
     posttrain,
     predict,
+    prefer,
     preference,
     recommend,
     report,
     retry,
+    review,
     run,
     score,
     status,
     study,
     sweep,
+    synthesise,
     track,
     train,
     ui,
@@ -76,6 +81,11 @@ app.command("train")(train.train)
 app.command("posttrain")(posttrain.posttrain)
 app.command("launch")(launch.launch)
 app.command("generate")(generate.generate)
+app.command("chat")(chat.chat)
+app.command("synthesise")(synthesise.synthesise)
+app.command("review")(review.review)
+app.command("prefer")(prefer.prefer)
+app.command("judge")(judge.judge)
 app.command("export")(export.export)
 app.command("report")(report.report)
 app.command("preference")(preference.preference)
