@@ -1,4 +1,4 @@
-"""The page of a post-training: what it did to the score, at what divergence and length, and what the answers look like."""
+"""The page of a post-training: what it did to the score, at what divergence and length, and what answers look like."""
 
 from __future__ import annotations
 

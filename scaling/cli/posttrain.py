@@ -51,7 +51,8 @@ def posttrain(
     from scaling.cli.run_display import RunDisplay
     from scaling.cli.train import StopSignals
     from sweeps.workspace import Workspace
-    from trainer.posttrain.pipeline import PostTraining, load_pipeline
+    from trainer.posttrain.chain import PostTraining
+    from trainer.posttrain.pipeline import load_pipeline
     from trainer.posttrain.stage import Interrupted
 
     asked = load_pipeline(pipeline)

@@ -27,7 +27,7 @@ _COLUMNS = {
 
 
 def post_training_page(stages: Sequence[dict[str, Any]]) -> str:
-    """``stages``: of each, its seed, name, folder and the fields of its :class:`trainer.posttrain.stage.StageResult`."""
+    """``stages``: of each, seed, name, folder and the fields of its :class:`trainer.posttrain.stage.StageResult`."""
     parts = [_stage_table(stages)]
     compared = [stage for stage in stages if stage["kind"] == "compare"]
     parts += [_policies(stage) for stage in compared]
@@ -76,8 +76,9 @@ def _policies(stage: dict[str, Any]) -> str:
     metrics, intervals = stage["metrics"], stage["intervals"]
     names = list(dict.fromkeys(name.partition("/")[0] for name in metrics if "/" in name))
     shown = [what for what in _COLUMNS if any(f"{name}/{what}" in metrics for name in names)]
+    about = f"{metrics['prompts']:,.0f} held-out prompts, seed {stage['seed']}"
     table = Table(
-        title=f"{metrics['prompts']:,.0f} held-out prompts, seed {stage['seed']}; {stage['level']:.0%} intervals over prompts",
+        title=f"{about}; {stage['level']:.0%} intervals over prompts",
         title_justify="left",
         title_style="",
         box=None,

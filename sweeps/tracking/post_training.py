@@ -1,4 +1,4 @@
-"""Post-training in MLflow: a run for the pipeline, and under it one for each stage, with its curve, found by its key."""
+"""Post-training in MLflow: a run for the pipeline and under it one a stage, with its curve, found by its key."""
 
 from __future__ import annotations
 

@@ -44,7 +44,7 @@ def train_by_ppo(
     reward_folder: Path | None,
     run: StageRun,
 ) -> Any:
-    """The trained policy. Each row of the curve has ``gold`` beside the ``score`` that was optimised, if there is one."""
+    """The trained policy. Rows of the curve have ``gold`` beside the ``score`` that was optimised, if there is one."""
     policy = load_policy(folder)
     if settings.lora is not None:
         import torch

@@ -10,7 +10,8 @@ import yaml
 
 from scaling.errors import UserError
 from tests.trainer.posttrain.base_models import write_base, write_corpus
-from trainer.posttrain.pipeline import Pipeline, PostTraining, load_pipeline
+from trainer.posttrain.chain import PostTraining
+from trainer.posttrain.pipeline import Pipeline, load_pipeline
 from trainer.posttrain.stage import StageFolder
 
 TINY: dict[str, Any] = {
