@@ -63,7 +63,7 @@ def _score(figure: go.Figure, curve: MethodCurve, score: np.ndarray, band: Band 
         figure.add_trace(
             marks_trace(
                 curve.sqrt_kl[here], score[here], colour, symbol, 7, name=name, legendgroup=name,
-                showlegend=band is None and seed == 0,
+                showlegend=bool(band is None and seed == 0),
                 customdata=curve.sqrt_kl[here] ** 2,
                 hovertemplate=f"{name} %{{y:.4g}} at %{{customdata:.3g}} nats<extra>seed {seed + 1}</extra>",
             )

@@ -16,6 +16,8 @@ import yaml
 
 from tests.trainer.posttrain.base_models import write_base, write_corpus
 
+pytestmark = pytest.mark.slow
+
 LITTLE: dict[str, Any] = {
     "name": "little",
     "chat_template": "plain",
@@ -104,7 +106,7 @@ def test_a_stage_killed_in_the_middle_ends_as_if_it_had_not_been(place: Path) ->
     while process.poll() is None and len(curve.read_text().splitlines()) < lines + 2:
         time.sleep(0.05)
     process.kill()
-    process.wait()
+    process.communicate()
     _run(place, str(ppo("parts")), "--only", "ppo")
     whole = place / "whole"
     write_base(whole / "base")
