@@ -42,6 +42,8 @@ from trainer.whole_file import write_whole
 __all__ = ["FIGURES", "FigureKind", "draw_all", "figure_bytes", "laid_out", "rendered", "write_figure"]
 
 DPI = 200
+_ENCODING = {"webp": {"method": 2}}
+"""Half the time of Pillow's own choice, and 7% more bytes."""
 
 
 @dataclass(frozen=True)
@@ -203,7 +205,8 @@ def laid_out(draw: Callable[[Any, float], Figure], data: Any, width_inches: floa
     with settings(width_inches):
         figure = draw(data, width_inches)
         lay_out(figure)
-        figure.set_layout_engine("none")
+        # "none" would keep a placeholder, for which every format draws the figure a first time unseen.
+        figure.set_layout_engine(None)
     return figure
 
 
@@ -212,7 +215,7 @@ def figure_bytes(figure: Figure, file_format: str, width_inches: float = PAGE_IN
     buffer = io.BytesIO()
     metadata = {"svg": {"Date": None}, "png": {"Software": None}}.get(file_format)
     with settings(width_inches):
-        figure.savefig(buffer, format=file_format, dpi=DPI, metadata=metadata)
+        figure.savefig(buffer, format=file_format, dpi=DPI, metadata=metadata, pil_kwargs=_ENCODING.get(file_format))
     return buffer.getvalue()
 
 
