@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import math
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from scaling.fits.drift import DriftPrior, _inverse_correlation, fit_drift
+from scaling.fits.drift import _inverse_correlation, fit_drift
 from scaling.fits.forecasting import representatives
 from scaling.laws.chinchilla import CHINCHILLA
 from scaling.simulation import IsoflopDesign, simulate_isoflop
