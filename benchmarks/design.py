@@ -255,9 +255,7 @@ def forecast_errors(setting: Setting, design: Design, theta: np.ndarray, noise: 
     return np.array(rows)
 
 
-def outside(
-    setting: Setting, truths: list[np.ndarray], told: Callable[[str], None], workers: int, seed: int
-) -> dict:
+def outside(setting: Setting, truths: list[np.ndarray], told: Callable[[str], None], workers: int, seed: int) -> dict:
     """rms errors of ln L forecast at the target for each alternative, one study a truth: with the law's drift, as
     ``scaling predict`` forecasts, and by the law alone; ``lines`` and ``informed`` at the same compute."""
     designs = {"lines": setting.lines(), "informed": setting.informed(1.0)}
@@ -347,6 +345,8 @@ def main() -> None:
         arguments.out.parent.mkdir(parents=True, exist_ok=True)
         kept = json.loads(arguments.out.read_text(encoding="utf-8")) if arguments.out.is_file() else {}
         kept |= {"noise": NOISE, "cooldown": COOLDOWN, "truths_outside": TRUTHS, part: result}
+        if arguments.part == "outside":
+            kept[f"seed of {part}"] = arguments.seed
         arguments.out.write_text(json.dumps(kept, indent=1) + "\n", encoding="utf-8")
 
 
