@@ -134,9 +134,8 @@ def _candidates(family: Family, budget: float, price: Cost, centre: float, limit
         shape = family.shape(size)
         params = family.count(shape).total
         enough = limits.smallest_share * budget / price(shape, batch) * batch
-        fewest = (
-            math.ceil(max(limits.fewest_steps * batch, centre / limits.ratio_reach * params, enough) / batch) * batch
-        )
+        shortest = max(limits.fewest_steps * batch, centre / limits.ratio_reach * params, enough)
+        fewest = math.ceil(shortest / batch) * batch
         if price(shape, fewest) > largest:
             return
         size *= _SIZE_STEP

@@ -161,10 +161,8 @@ def test_a_design_planned_under_other_limits_goes_on_where_the_study_file_names_
     settings["design"]["smallest_share"] = 2e-3
     made.ledger.freeze(made.study.name, settings, plan)
     assert made.ledger.lease(made.study.name, "sweep", Owner.me()) is not None
-    assert conductor(designed(), tmp_path, silent).plan() == Plan.model_validate(plan)
-    assert conductor(designed(ratio_reach=14, smallest_share=2e-3), tmp_path, silent).plan() == Plan.model_validate(
-        plan
-    )
+    for study in (designed(), designed(ratio_reach=14, smallest_share=2e-3)):
+        assert conductor(study, tmp_path, silent).plan() == Plan.model_validate(plan)
     with pytest.raises(UserError, match=r"design\.smallest_share: 0\.002 -> 0\.003"):
         conductor(designed(smallest_share=3e-3), tmp_path, silent).plan()
 
