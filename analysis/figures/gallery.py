@@ -42,8 +42,12 @@ from trainer.whole_file import write_whole
 __all__ = ["FIGURES", "FigureKind", "draw_all", "figure_bytes", "laid_out", "rendered", "write_figure"]
 
 DPI = 200
-_ENCODING = {"webp": {"method": 2}}
-"""Half the time of Pillow's own choice, and 7% more bytes."""
+_ENCODING: dict[str, dict[str, Any]] = {
+    "svg": {"metadata": {"Date": None}},
+    "png": {"metadata": {"Software": None}},
+    # Half the time of Pillow's own choice, and 5% more bytes.
+    "webp": {"pil_kwargs": {"method": 2}},
+}
 
 
 @dataclass(frozen=True)
@@ -213,9 +217,8 @@ def laid_out(draw: Callable[[Any, float], Figure], data: Any, width_inches: floa
 def figure_bytes(figure: Figure, file_format: str, width_inches: float = PAGE_INCHES) -> bytes:
     """The figure as ``svg``, or at 200 dpi as ``png`` or ``webp``; equal figures give equal bytes."""
     buffer = io.BytesIO()
-    metadata = {"svg": {"Date": None}, "png": {"Software": None}}.get(file_format)
     with settings(width_inches):
-        figure.savefig(buffer, format=file_format, dpi=DPI, metadata=metadata, pil_kwargs=_ENCODING.get(file_format))
+        figure.savefig(buffer, format=file_format, dpi=DPI, **_ENCODING[file_format])
     return buffer.getvalue()
 
 
