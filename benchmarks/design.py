@@ -1,6 +1,6 @@
 """What the design by information buys: simulated studies of known truth, against five iso-FLOP lines of seven runs.
 
-    python benchmarks/design.py interval|outside [--study-limits] [--workers 1] [--out benchmarks/results/design.json]
+    python benchmarks/design.py interval|outside [--study-limits] [--seed 1] [--workers 1] [--out FILE.json]
 
 ``interval``: the least share of the lines' compute at which designs by information know ln L and ln N* at the
 target as well as the lines do, and ln L alone where runs may branch from trunks. ``outside``: both designs at
@@ -36,6 +36,7 @@ from scaling.fits.estimate import estimate, refit
 from scaling.laws.chinchilla import CHINCHILLA
 from scaling.published import chinchilla_constants
 from scaling.simulation import random_small_truth
+from sweeps.design_settings import InformationDesign
 
 NOISE, DELTA, COOLDOWN = 0.004, 1e-3, 0.15
 SHARES = (0.5, 0.43, 0.36, 0.3, 0.25, 0.18)
@@ -60,7 +61,14 @@ class Setting:
     limits: Limits = field(default_factory=lambda: Limits(most_runs=35))
 
     def under_study_limits(self) -> Setting:
-        limits = Limits(most_runs=35, smallest_share=2e-3, largest_share=0.12, fewest_steps=200)
+        study = InformationDesign()
+        limits = Limits(
+            most_runs=35,
+            smallest_share=study.smallest_share,
+            largest_share=study.largest_share,
+            ratio_reach=study.ratio_reach,
+            fewest_steps=study.fewest_steps,
+        )
         return replace(self, ratio=2.2, limits=limits)
 
     def lines(self) -> Design:
@@ -247,14 +255,14 @@ def forecast_errors(setting: Setting, design: Design, theta: np.ndarray, noise: 
     return np.array(rows)
 
 
-def outside(setting: Setting, truths: list[np.ndarray], told: Callable[[str], None], workers: int) -> dict:
+def outside(setting: Setting, truths: list[np.ndarray], told: Callable[[str], None], workers: int, seed: int) -> dict:
     """rms errors of ln L forecast at the target for each alternative, one study a truth: with the law's drift, as
     ``scaling predict`` forecasts, and by the law alone; ``lines`` and ``informed`` at the same compute."""
     designs = {"lines": setting.lines(), "informed": setting.informed(1.0)}
     errors: dict[str, list[np.ndarray]] = {name: [] for name in designs}
     with ProcessPoolExecutor(workers) as pool:
         for name, design in designs.items():
-            noise = shocks(design, len(truths), np.random.default_rng(8))
+            noise = shocks(design, len(truths), np.random.default_rng(7 + seed))
             of_one = partial(forecast_errors, setting, design)
             for study, found in enumerate(pool.map(of_one, truths, noise), 1):
                 errors[name].append(found)
@@ -305,6 +313,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("part", choices=("interval", "outside"))
     parser.add_argument("--study-limits", action="store_true")
+    parser.add_argument("--seed", type=int, default=1, help="of outside's truths and noise")
     parser.add_argument("--workers", type=int, default=1, help="processes of outside")
     parser.add_argument("--out", type=Path)
     arguments = parser.parse_args()
@@ -328,13 +337,16 @@ def main() -> None:
         }
         report_interval(result)
     else:
-        result = outside(laptop, small_truths(TRUTHS, laptop.middle), told, arguments.workers)
+        truths = small_truths(TRUTHS, laptop.middle, arguments.seed)
+        result = outside(laptop, truths, told, arguments.workers, arguments.seed)
         report_outside(result)
     part = f"{arguments.part} under a study's limits" if arguments.study_limits else arguments.part
     if arguments.out:
         arguments.out.parent.mkdir(parents=True, exist_ok=True)
         kept = json.loads(arguments.out.read_text(encoding="utf-8")) if arguments.out.is_file() else {}
         kept |= {"noise": NOISE, "cooldown": COOLDOWN, "truths_outside": TRUTHS, part: result}
+        if arguments.part == "outside":
+            kept[f"seed of {part}"] = arguments.seed
         arguments.out.write_text(json.dumps(kept, indent=1) + "\n", encoding="utf-8")
 
 

@@ -38,8 +38,10 @@ class InformationDesign(_Any):
     most_runs: int = Field(default=32, ge=8, le=1000)
     largest_share: float = Field(default=0.12, gt=0, lt=1)
     """Of the budget, what one run may cost: the hold-out costs a multiple of that."""
-    smallest_share: float = Field(default=2e-3, gt=0, lt=1)
+    smallest_share: float = Field(default=3e-3, gt=0, lt=1)
     """Of the budget, what one run costs at least: far below the larger ones, runs follow no law with them."""
+    ratio_reach: float = Field(default=10.0, ge=2, le=100)
+    """Runs have at most this factor more or fewer tokens a parameter than is expected to be optimal."""
     fewest_steps: int = Field(default=200, ge=25)
     smallest_params: float = Field(default=0.0, ge=0)
     minutes_per_run: float | None = Field(default=None, gt=0)

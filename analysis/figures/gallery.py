@@ -42,6 +42,12 @@ from trainer.whole_file import write_whole
 __all__ = ["FIGURES", "FigureKind", "draw_all", "figure_bytes", "laid_out", "rendered", "write_figure"]
 
 DPI = 200
+_ENCODING: dict[str, dict[str, Any]] = {
+    "svg": {"metadata": {"Date": None}},
+    "png": {"metadata": {"Software": None}},
+    # Half the time of Pillow's own choice, and 5% more bytes.
+    "webp": {"pil_kwargs": {"method": 2}},
+}
 
 
 @dataclass(frozen=True)
@@ -203,16 +209,16 @@ def laid_out(draw: Callable[[Any, float], Figure], data: Any, width_inches: floa
     with settings(width_inches):
         figure = draw(data, width_inches)
         lay_out(figure)
-        figure.set_layout_engine("none")
+        # "none" would keep a placeholder, for which every format draws the figure a first time unseen.
+        figure.set_layout_engine(None)
     return figure
 
 
 def figure_bytes(figure: Figure, file_format: str, width_inches: float = PAGE_INCHES) -> bytes:
     """The figure as ``svg``, or at 200 dpi as ``png`` or ``webp``; equal figures give equal bytes."""
     buffer = io.BytesIO()
-    metadata = {"svg": {"Date": None}, "png": {"Software": None}}.get(file_format)
     with settings(width_inches):
-        figure.savefig(buffer, format=file_format, dpi=DPI, metadata=metadata)
+        figure.savefig(buffer, format=file_format, dpi=DPI, **_ENCODING[file_format])
     return buffer.getvalue()
 
 

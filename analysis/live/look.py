@@ -168,7 +168,8 @@ class LiveStudy:
         if now.ended and not now.coming:
             return "ended", "The study has ended: nothing is left to be trained." + _waiting(len(now.waiting))
         if now.running:
-            return "running", f"{len(now.running)} runs are being trained."
+            runs = len(now.running)
+            return "running", f"{runs} run{'s are' if runs > 1 else ' is'} being trained."
         return "between", (
             "Nothing is being trained at this moment: the study is between two stages, or it was stopped, and "
             "`scaling run` goes on with it."

@@ -35,8 +35,6 @@ _THRIFTS = (0.2, 0.5, 1.0)
 _PASSES = 6
 _SIZE_STEP = 1.35
 _TOKEN_STEP = 1.25
-_RATIO_REACH = 14.0
-"""Runs have at most this factor more or fewer tokens a parameter than is expected to be optimal."""
 _DRIFT_WEIGHT = 0.5
 _REPLICATE_SHARE = 0.05
 
@@ -50,6 +48,8 @@ class Limits:
     """Of the budget, what one run may cost."""
     smallest_share: float = 3e-4
     """Of the budget, what one run costs at least: one law is not trusted further down."""
+    ratio_reach: float = 14.0
+    """Runs have at most this factor more or fewer tokens a parameter than is expected to be optimal."""
     smallest_params: float = 0.0
     """Total parameters of the smallest model that is believed to follow the law of the larger ones."""
     fewest_steps: int = FEWEST_STEPS
@@ -134,7 +134,8 @@ def _candidates(family: Family, budget: float, price: Cost, centre: float, limit
         shape = family.shape(size)
         params = family.count(shape).total
         enough = limits.smallest_share * budget / price(shape, batch) * batch
-        fewest = math.ceil(max(limits.fewest_steps * batch, centre / _RATIO_REACH * params, enough) / batch) * batch
+        shortest = max(limits.fewest_steps * batch, centre / limits.ratio_reach * params, enough)
+        fewest = math.ceil(shortest / batch) * batch
         if price(shape, fewest) > largest:
             return
         size *= _SIZE_STEP
@@ -142,7 +143,7 @@ def _candidates(family: Family, budget: float, price: Cost, centre: float, limit
             continue
         seen.add(shape)
         # The longest that may be is a candidate itself; the others are laid out downwards from it.
-        longest = min(fewest * largest / price(shape, fewest), centre * _RATIO_REACH * params)
+        longest = min(fewest * largest / price(shape, fewest), centre * limits.ratio_reach * params)
         steps_before = math.inf
         for power in range(200):
             steps = math.floor(longest / _TOKEN_STEP**power / batch)

@@ -107,6 +107,22 @@ class _Grid:
 
 
 @dataclass(frozen=True)
+class _Hinges:
+    """The hinges' features of the fitted runs."""
+
+    features_nH: FloatArray
+
+    @cached_property
+    def products(self) -> tuple[FloatArray, IntArray]:
+        """Products (n, J) of every two features of each run, and which of the J each pair (H·H,) is."""
+        hinges = self.features_nH.shape[1]
+        one, other = np.triu_indices(hinges)
+        place_HH = np.empty((hinges, hinges), dtype=np.int64)
+        place_HH[one, other] = place_HH[other, one] = np.arange(len(one))
+        return self.features_nH[:, one] * self.features_nH[:, other], place_HH.ravel()
+
+
+@dataclass(frozen=True)
 class Drift:
     """The fitted model; ``predictive`` says what it expects anywhere."""
 
@@ -127,6 +143,7 @@ class Drift:
     """The prior of the searched coordinates."""
     axis_c: Axis
     axis_r: Axis
+    hinges: _Hinges
     noise: float
     """Robust SD of log loss around the law alone: what the grid's noise is in units of."""
     grid: _Grid
@@ -141,21 +158,18 @@ class Drift:
             math.exp(float(weights @ np.log(self.grid.tau_r_K))),
         )
 
-    def _features(self, params: FloatArray, tokens: FloatArray) -> FloatArray:
-        return np.concatenate(
-            (
-                self.axis_c.features(np.log10(params) + np.log10(tokens)),
-                self.axis_r.features(np.log10(tokens) - np.log10(params)),
-            ),
-            axis=1,
-        )
+    @cached_property
+    def _trunks(self) -> tuple[FloatArray, list[tuple[float, IntArray]]]:
+        return _inverse_correlation(self.trunk_n, len(self.ln_loss_n), self.prior.trunk_share)
 
-    def _linearised(self, modes_KM: FloatArray, params_n: FloatArray, tokens_n: FloatArray) -> tuple[FloatArray, ...]:
-        """ln L (K, n) and its gradient (K, n, M) in constants and hinges, at each mode."""
+    def _linearised(
+        self, modes_KM: FloatArray, params_n: FloatArray, tokens_n: FloatArray, features_nH: FloatArray
+    ) -> tuple[FloatArray, FloatArray, FloatArray]:
+        """ln L (K, n) at each mode, its gradient (K, n, P) in the constants, and what (K, n) the features are to be
+        multiplied with for that in the hinges."""
         constants = len(self.mean_P)
         free_KP = modes_KM[:, :constants]
         ln_law_Kn, jacobian_KnP = self.law.response_and_gradient(free_KP, self.plain.centred(params_n, tokens_n))
-        features_nH = self._features(params_n, tokens_n)
         drift_Kn = np.exp(modes_KM[:, constants:] @ features_nH.T)
         law_Kn = np.exp(ln_law_Kn)
         gradient_KnP = (drift_Kn * law_Kn)[..., None] * jacobian_KnP
@@ -166,8 +180,7 @@ class Drift:
             gradient_KnP[..., e] += (1 - drift_Kn) * irreducible_K1
         reducible_Kn = (law_Kn - irreducible_K1) * drift_Kn
         loss_Kn = irreducible_K1 + reducible_Kn
-        hinges_KnH = (reducible_Kn / loss_Kn)[..., None] * features_nH
-        return np.log(loss_Kn), np.concatenate((gradient_KnP / loss_Kn[..., None], hinges_KnH), axis=2)
+        return np.log(loss_Kn), gradient_KnP / loss_Kn[..., None], reducible_Kn / loss_Kn
 
     @cached_property
     def _factor(self) -> FloatArray:
@@ -182,8 +195,10 @@ class Drift:
         grid = self.grid
         # Linear in constants and hinges: their joint posterior is a narrow, curved ridge, of which draws of a normal
         # leave the ground.
-        mean_K1, gradient_K1M = self._linearised(grid.mode_KM, point_n, point_d)
-        variance_K = (np.einsum("kij,ki->kj", self._factor, gradient_K1M[:, 0]) ** 2).sum(axis=1)
+        features_1H = _features(self.axis_c, self.axis_r, point_n, point_d)
+        mean_K1, gradient_K1P, hinge_K1 = self._linearised(grid.mode_KM, point_n, point_d, features_1H)
+        gradient_KM = np.concatenate((gradient_K1P[:, 0], hinge_K1 * features_1H), axis=1)
+        variance_K = (np.einsum("kij,ki->kj", self._factor, gradient_KM) ** 2).sum(axis=1)
         beyond_K = grid.tau_c_K**2 * self.axis_c.beyond(math.log10(params) + math.log10(tokens))
         beyond_K += grid.tau_r_K**2 * self.axis_r.beyond(math.log10(tokens) - math.log10(params))
         variance_K += beyond_K * self._reducible_share(mean_K1[:, 0]) ** 2
@@ -196,6 +211,30 @@ class Drift:
         if "E" not in self.law.NAMES:
             return np.ones(len(ln_loss_K))
         return np.asarray(1 - np.exp(self.grid.mode_KM[:, self.law.NAMES.index("E")] - ln_loss_K))
+
+
+def _features(axis_c: Axis, axis_r: Axis, params_n: FloatArray, tokens_n: FloatArray) -> FloatArray:
+    """(n, H)"""
+    log_n, log_d = np.log10(params_n), np.log10(tokens_n)
+    return np.concatenate((axis_c.features(log_n + log_d), axis_r.features(log_d - log_n)), axis=1)
+
+
+def _inverse_correlation(
+    trunk_n: IntArray | None, runs: int, share: float
+) -> tuple[FloatArray, list[tuple[float, IntArray]]]:
+    """R^-1 of the correlation R of runs of which branches of one trunk share ``share``: what each run's square counts,
+    (n,), and for every trunk of several branches what the square of their sum counts, with their rows.
+
+    In a trunk of m branches R has the eigenvalue 1 - ρ + ρm for their mean and 1 - ρ for differences between them.
+    """
+    count_n, shared = np.ones(runs), []
+    for trunk in () if trunk_n is None else np.unique(trunk_n):
+        rows = np.flatnonzero(trunk_n == trunk)
+        m = len(rows)
+        if m > 1:
+            count_n[rows] = 1 / (1 - share)
+            shared.append(((1 / (1 - share + share * m) - 1 / (1 - share)) / m, rows))
+    return count_n, shared
 
 
 def _exponent_bounds(plain: Estimate) -> tuple[FloatArray, FloatArray]:
@@ -227,34 +266,54 @@ def _noise_variance(model: Drift, grid: _Grid) -> FloatArray:
     return (grid.noise_K[:, None] ** 2 + (model.prior.excess_share * model.excess_n) ** 2) / model.weight_n
 
 
-def _independent(model: Drift, values_Kna: FloatArray) -> FloatArray:
-    """``values`` (K, n, …) in units of their noise, turned so that branches of one trunk are independent: times R^-1/2.
-
-    In a trunk of m branches R has the eigenvalue 1 - ρ + ρm for their mean and 1 - ρ for differences between them.
-    """
-    if model.trunk_n is None:
-        return values_Kna
-    _, trunk_n, branches_t = np.unique(model.trunk_n, return_inverse=True, return_counts=True)
-    share, m_n = model.prior.trunk_share, branches_t[trunk_n].astype(np.float64)
-    alone, of_mean_n = (1 - share) ** -0.5, (1 - share + share * m_n) ** -0.5
-    averaging_nn = (trunk_n[:, None] == trunk_n) / m_n
-    turned_nn = alone * np.eye(len(m_n)) + (of_mean_n - alone)[:, None] * averaging_nn
-    return np.asarray(np.einsum("ij,kj...->ki...", turned_nn, values_Kna, optimize=True))
-
-
 def _normal_equations(model: Drift, grid: _Grid) -> tuple[FloatArray, FloatArray, FloatArray]:
     """Normal matrices (K, M, M) and right sides (K, M) of a Gauss–Newton step from the modes, and residuals (K, n)."""
-    fitted_Kn, phi_KnM = model._linearised(grid.mode_KM, model.params_n, model.tokens_n)
+    features_nH, (count_n, shared) = model.hinges.features_nH, model._trunks
+    fitted_Kn, gradient_KnP, hinge_Kn = model._linearised(grid.mode_KM, model.params_n, model.tokens_n, features_nH)
     residual_Kn = model.ln_loss_n - fitted_Kn
     sd_Kn = np.sqrt(_noise_variance(model, grid))
-    scaled_KnM = _independent(model, phi_KnM / sd_Kn[..., None])
+    # In units of the noise. A run's gradient in the hinges is its features times a number, (K, n, H) altogether: their
+    # products are the same at every mode, and are summed as they are.
+    gradient_KnP /= sd_Kn[..., None]
+    hinge_Kn, scaled_Kn = hinge_Kn / sd_Kn, residual_Kn / sd_Kn
+    count, (constants, hinges) = len(grid.noise_K), (len(model.mean_P), features_nH.shape[1])
+    weighted_KPn = np.swapaxes(gradient_KnP, 1, 2) * count_n
+    normal_KMM = np.empty((count, constants + hinges, constants + hinges))
+    normal_KMM[:, :constants, :constants] = np.matmul(weighted_KPn, gradient_KnP)
+    products_nJ, place = model.hinges.products
+    summed_KJ = (count_n * hinge_Kn**2) @ products_nJ
+    normal_KMM[:, constants:, constants:] = summed_KJ[:, place].reshape(count, hinges, hinges)
+    between_KPH = np.matmul(weighted_KPn * hinge_Kn[:, None], features_nH)
+    normal_KMM[:, :constants, constants:] = between_KPH
+    normal_KMM[:, constants:, :constants] = np.swapaxes(between_KPH, 1, 2)
+    slope_KM = np.concatenate(
+        (
+            np.matmul(weighted_KPn, scaled_Kn[..., None])[..., 0],
+            (count_n * hinge_Kn * scaled_Kn) @ features_nH,
+        ),
+        axis=1,
+    )
+    if shared:
+        sums_KTM, sums_KT = np.empty((count, len(shared), constants + hinges)), np.empty((count, len(shared)))
+        for trunk, (_, rows) in enumerate(shared):
+            sums_KTM[:, trunk, :constants] = gradient_KnP[:, rows].sum(axis=1)
+            sums_KTM[:, trunk, constants:] = hinge_Kn[:, rows] @ features_nH[rows]
+            sums_KT[:, trunk] = scaled_Kn[:, rows].sum(axis=1)
+        counted_KMT = np.swapaxes(sums_KTM, 1, 2) * np.array([factor for factor, _ in shared])
+        normal_KMM += np.matmul(counted_KMT, sums_KTM)
+        slope_KM += np.matmul(counted_KMT, sums_KT[..., None])[..., 0]
     precision_KM = _precision(model, grid)
-    normal_KMM = np.matmul(np.swapaxes(scaled_KnM, 1, 2), scaled_KnM)
-    diagonal = np.arange(normal_KMM.shape[1])
+    diagonal = np.arange(constants + hinges)
     normal_KMM[:, diagonal, diagonal] += precision_KM
-    slope_KM = np.einsum("knm,kn->km", scaled_KnM, _independent(model, residual_Kn / sd_Kn))
     slope_KM -= precision_KM * (grid.mode_KM - _prior_mean(model))
     return normal_KMM, slope_KM, residual_Kn
+
+
+def _squares(model: Drift, scaled_Kn: FloatArray) -> FloatArray:
+    """eᵀR⁻¹e of residuals (K, n) in units of their noise, (K,)."""
+    count_n, shared = model._trunks
+    alone_K = scaled_Kn**2 @ count_n
+    return np.asarray(alone_K + sum(factor * scaled_Kn[:, rows].sum(axis=1) ** 2 for factor, rows in shared))
 
 
 def _prior_mean(model: Drift) -> FloatArray:
@@ -281,7 +340,7 @@ def _log_evidence(model: Drift, grid: _Grid) -> FloatArray:
     """Laplace's approximation of the log of each combination's evidence, (K,), up to a constant."""
     normal_KMM, _, residual_Kn = _normal_equations(model, grid)
     variance_Kn, precision_KM = _noise_variance(model, grid), _precision(model, grid)
-    squares = (_independent(model, residual_Kn / np.sqrt(variance_Kn)) ** 2).sum(axis=1)
+    squares = _squares(model, residual_Kn / np.sqrt(variance_Kn))
     penalties = (precision_KM * (grid.mode_KM - _prior_mean(model)) ** 2).sum(axis=1)
     determinants = np.log(variance_Kn).sum(axis=1) + np.linalg.slogdet(normal_KMM)[1] - np.log(precision_KM).sum(axis=1)
     return np.asarray(-0.5 * (squares + penalties + determinants))
@@ -334,7 +393,8 @@ def fit_drift(
     ratio_n = np.log10(tokens) - np.log10(params)
     axis_c = axis_through(compute_n, float(compute_n.min()), two_sided=False)
     axis_r = axis_through(ratio_n, float(np.median(ratio_n)), two_sided=True)
-    knots = sum(axis.features(np.zeros(1)).shape[1] for axis in (axis_c, axis_r))
+    hinges = _Hinges(_features(axis_c, axis_r, params, tokens))
+    knots = hinges.features_nH.shape[1]
     start_M = np.concatenate((np.clip(plain.free, mean_P - 2 * sd_P, mean_P + 2 * sd_P), np.zeros(knots)))
     one = np.ones(1)
     model = Drift(
@@ -351,6 +411,7 @@ def fit_drift(
         sd_P=sd_P,
         axis_c=axis_c,
         axis_r=axis_r,
+        hinges=hinges,
         noise=noise,
         grid=_Grid(one, one * math.exp(prior.ln_tau_c[0]), one * math.exp(prior.ln_tau_r[0]), start_M[None], one),
     )

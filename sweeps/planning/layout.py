@@ -80,6 +80,7 @@ def lay_out(
                     most_runs=wanted.most_runs,
                     largest_share=wanted.largest_share,
                     smallest_share=wanted.smallest_share,
+                    ratio_reach=wanted.ratio_reach,
                     smallest_params=wanted.smallest_params,
                     fewest_steps=wanted.fewest_steps,
                     admissible=within,

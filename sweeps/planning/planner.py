@@ -71,6 +71,11 @@ class Planner:
             before, stored = frozen
             # Studies planned before batches followed the length of a run had one batch for all.
             before["hyperparameters"].setdefault("batch_exponent", 0.0)
+            # Designs planned under other limits go on where the study file names none.
+            if before["design"]["kind"] == self.study.design.kind == "information":
+                before["design"].setdefault("ratio_reach", 14.0)
+                unnamed = {"smallest_share", "ratio_reach"} - self.study.design.model_fields_set
+                before["design"] |= {name: settings["design"][name] for name in unnamed}
             if before == settings:
                 return Plan.model_validate(stored)
             if any(run.started_at is not None for run in self.ledger.runs(self.study.name)):

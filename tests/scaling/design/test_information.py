@@ -45,8 +45,9 @@ def branched() -> Design:
 def test_no_design_costs_more_than_its_budget_or_breaks_its_limits(
     budget: float, cooldown: float | None, most: int
 ) -> None:
-    limits = Limits(most_runs=most, largest_share=0.15, smallest_params=20_000, fewest_steps=100)
+    limits = Limits(most_runs=most, largest_share=0.15, smallest_params=20_000, fewest_steps=100, ratio_reach=6)
     design = _design(budget=budget, cooldown=cooldown, limits=limits)
+    centre = PRIOR.tokens_per_param(TARGET)
     assert 0.5 * budget < design.flops <= budget * (1 + 1e-9)
     assert len(design.points) <= most
     for point in design.points:
@@ -54,6 +55,7 @@ def test_no_design_costs_more_than_its_budget_or_breaks_its_limits(
         assert point.tokens >= 100 * 512
         assert point.flops <= 0.15 * budget
         assert point.params.total >= 20_000
+        assert centre / 6 <= point.tokens / point.params.total <= 6 * centre
         assert point.flops == architectures.training_flops(point.shape, point.tokens)
 
 

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import math
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from scaling.fits.drift import DriftPrior, _independent, fit_drift
+from scaling.fits.drift import _inverse_correlation, fit_drift
 from scaling.fits.forecasting import representatives
 from scaling.laws.chinchilla import CHINCHILLA
 from scaling.simulation import IsoflopDesign, simulate_isoflop
@@ -121,10 +120,14 @@ def test_thousands_of_checkpoints_are_thinned_to_what_they_tell() -> None:
 
 
 @given(st.lists(st.integers(0, 4), min_size=1, max_size=12), st.floats(0, 0.95))
-def test_noise_that_branches_share_is_made_independent(trunks: list[int], share: float) -> None:
+def test_noise_that_branches_share_is_counted_by_the_inverse_of_its_correlation(
+    trunks: list[int], share: float
+) -> None:
     trunk_n = np.array(trunks)
     correlation_nn = np.where(trunk_n[:, None] == trunk_n, share, 0.0)
     np.fill_diagonal(correlation_nn, 1.0)
-    model = SimpleNamespace(trunk_n=trunk_n, prior=DriftPrior(trunk_share=share))
-    turned_nn = _independent(model, np.eye(len(trunks))[None])[0]
-    assert turned_nn @ correlation_nn @ turned_nn.T == pytest.approx(np.eye(len(trunks)), abs=1e-9)
+    count_n, shared = _inverse_correlation(trunk_n, len(trunks), share)
+    inverse_nn = np.diag(count_n)
+    for factor, rows in shared:
+        inverse_nn[np.ix_(rows, rows)] += factor
+    assert inverse_nn @ correlation_nn == pytest.approx(np.eye(len(trunks)), abs=1e-9)

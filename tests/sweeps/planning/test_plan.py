@@ -146,6 +146,27 @@ def test_a_study_planned_while_all_runs_had_one_batch_goes_on_if_its_file_says_s
         conductor(tiny_study, tmp_path, silent).plan()
 
 
+def test_a_design_planned_under_other_limits_goes_on_where_the_study_file_names_none(
+    tiny_study: Study, tmp_path: Path, silent: Any
+) -> None:
+    def designed(**named: float) -> Study:
+        design = {"kind": "information", "most_runs": 14, "fewest_steps": 50} | named
+        settings = tiny_study.model_dump(mode="json")
+        return Study.model_validate(settings | {"budget": {"flops": 1.2e11}, "design": design})
+
+    made = conductor(designed(), tmp_path, silent)
+    made.ledger.add(made.study.name, made.sweep_runs(made.plan(), made.learning_rates(made.plan())))
+    settings, plan = made.ledger.plan_of(made.study.name)  # type: ignore[misc]
+    del settings["design"]["ratio_reach"]
+    settings["design"]["smallest_share"] = 2e-3
+    made.ledger.freeze(made.study.name, settings, plan)
+    assert made.ledger.lease(made.study.name, "sweep", Owner.me()) is not None
+    for study in (designed(), designed(ratio_reach=14, smallest_share=2e-3)):
+        assert conductor(study, tmp_path, silent).plan() == Plan.model_validate(plan)
+    with pytest.raises(UserError, match=r"design\.smallest_share: 0\.002 -> 0\.003"):
+        conductor(designed(smallest_share=3e-3), tmp_path, silent).plan()
+
+
 def test_a_timescale_is_each_runs_own_decay(tiny_study: Study, tmp_path: Path, silent: Any) -> None:
     study = changed(tiny_study, weight_decay={"timescale": 0.2})
     plan = conductor(study, tmp_path, silent).plan()
