@@ -16,7 +16,10 @@ import yaml
 
 from tests.trainer.posttrain.base_models import write_base, write_corpus
 
-pytestmark = pytest.mark.slow
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.filterwarnings("ignore::sqlalchemy.exc.SADeprecationWarning"),
+]
 
 LITTLE: dict[str, Any] = {
     "name": "little",
