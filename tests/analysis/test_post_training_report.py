@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +18,7 @@ Stage = tuple[int, str, StageFolder]
 
 
 def _stage(
-    root: Path, kind: StageKind, seed: int, metrics: dict[str, float | Interval], curve: list[dict[str, float]] = []
+    root: Path, kind: StageKind, seed: int, metrics: dict[str, float | Interval], curve: Sequence[dict[str, float]] = ()
 ) -> Stage:
     spec = StageSpec(kind=kind, settings={}, inputs={}, seed=seed)
     folder = StageFolder.of(spec, root)

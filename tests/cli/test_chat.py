@@ -25,6 +25,7 @@ def piped(*arguments: str, said: str, cwd: Path) -> subprocess.CompletedProcess[
     return subprocess.run([*COMMAND, *arguments], input=said, cwd=cwd, capture_output=True, text=True, timeout=120)
 
 
+@pytest.mark.slow
 def test_a_pipe_says_one_thing(tmp_path: Path) -> None:
     model = tiny_model(tmp_path / "tiny")
     done = piped(str(model), "--json", "--max-tokens", "8", "--seed", "3", "--system", "S", said="hi\n", cwd=tmp_path)
@@ -71,6 +72,7 @@ class Terminal:
         return self.text.index(part, after) + len(part)
 
 
+@pytest.mark.slow
 def test_in_a_terminal_an_answer_is_stopped_and_the_conversation_goes_on(tmp_path: Path) -> None:
     endless = tiny_model(tmp_path / "endless", context=30_000, ends=False)
     terminal = Terminal([*COMMAND, str(endless), "--max-tokens", "20000"], tmp_path)

@@ -60,6 +60,7 @@ def test_the_page_is_one_page(tmp_path: Path) -> None:
     assert "the run is over it" in done.stdout
 
 
+@pytest.mark.slow
 def test_a_recommendations_file_is_priced_as_it_stands_or_on_other_devices(tmp_path: Path) -> None:
     truth = np.array([482.01, 2085.43, 1.81686, 0.34781, 0.36585])
     runs = simulate_isoflop(truth, IsoflopDesign(5, 7, 1e19), 0.003, np.random.default_rng(0))

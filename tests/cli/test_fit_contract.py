@@ -151,6 +151,7 @@ def test_a_fit_of_an_older_layout_is_one_line_with_the_remedy(folder: Path, tmp_
     assert len(done.stderr.strip().splitlines()) == 1
 
 
+@pytest.mark.slow
 def test_figures_of_a_bare_table_are_drawn_beside_the_answer(folder: Path, tmp_path: Path) -> None:
     done = scaling("fit", str(folder / "runs.csv"), "--columns", COLUMNS, "--bootstrap", "50", "--figures", "drawn",
                    "--json", cwd=tmp_path)  # fmt: skip

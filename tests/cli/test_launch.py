@@ -30,6 +30,7 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
+@pytest.mark.slow
 def test_a_run_is_tried_launched_by_its_script_and_finished(folder: Path) -> None:
     tried = scaling("train", "mine.yaml", *PLAIN, "--preflight", "--json", cwd=folder)
     assert tried.returncode == 0, tried.stderr
