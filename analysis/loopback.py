@@ -71,11 +71,31 @@ class LoopbackHandler(BaseHTTPRequestHandler):
 
 
 class DecidingHandler(LoopbackHandler):
-    """Also takes what the page sends."""
+    """A page, the state that it shows, and what a person decides on it, one decision at a time."""
 
-    def post(self, path: str, sent: dict[str, Any]) -> Answered | None:
-        """The answer to a JSON object; :class:`~scaling.errors.UserError` is told to the page."""
+    def __init__(self, decisions: Any, lock: threading.Lock, page: bytes, *arguments: object) -> None:
+        """decisions: what :meth:`decide` changes and :meth:`state` tells."""
+        self.decisions, self._lock, self._page = decisions, lock, page
+        super().__init__(*arguments)  # type: ignore[arg-type]
+
+    def decide(self, path: str, sent: dict[str, Any]) -> bool:
+        """Take a JSON object; False if nothing takes one at ``path``. :class:`UserError` is told to the page."""
         raise NotImplementedError
+
+    def state(self) -> dict[str, Any]:
+        """What the page shows next."""
+        raise NotImplementedError
+
+    def get(self, path: str) -> Answered | None:
+        if path == "/":
+            return HTTPStatus.OK, HTML, self._page
+        if path == "/state.json":
+            with self._lock:
+                return self._told()
+        return None
+
+    def _told(self) -> Answered:
+        return HTTPStatus.OK, JSON, json.dumps(self.state()).encode()
 
     def do_POST(self) -> None:
         if not self._is_ours():
@@ -98,7 +118,9 @@ class DecidingHandler(LoopbackHandler):
             self._send((HTTPStatus.BAD_REQUEST, TEXT, b"What was sent is no JSON object.\n"))
             return
         try:
-            self._send(self.post(self.path, sent))
+            with self._lock:
+                answer = self._told() if self.decide(self.path, sent) else None
+            self._send(answer)
         except UserError as error:
             self._send((HTTPStatus.BAD_REQUEST, TEXT, f"{error}\n".encode()))
 
