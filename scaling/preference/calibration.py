@@ -11,7 +11,6 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike
 from scipy.special import expit
-from scipy.stats import binomtest
 
 from scaling.errors import UserError
 from scaling.laws.law import FloatArray
@@ -110,6 +109,9 @@ def pair_accuracy(
     level: float = 0.9,
 ) -> PairAccuracy:  # fmt: skip
     """Accuracy of reward margins (n,), and where lengths (n,) are given whether it beats taking the longer answer."""
+    # It takes seconds to import, and most of who comes here asks for no test.
+    from scipy.stats import binomtest
+
     margin_n = one_column(margin, "margin")
     pairs, ties = len(margin_n), int((margin_n == 0).sum())
     accuracy = wilson(float((margin_n > 0).sum()) + ties / 2, pairs, level)
