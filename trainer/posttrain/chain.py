@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -159,7 +159,6 @@ class PostTraining:
             if isinstance(settings, ExampleFile):
                 pairs = read_pairs(settings)
             else:
-                run.progress("sampling", None, {})
                 pairs = sample_pairs(
                     load_policy(policy),
                     self._chat(policy),
@@ -168,6 +167,7 @@ class PostTraining:
                     settings,
                     max_new_tokens=self.pipeline.max_new_tokens,
                     seed=seed,
+                    progress=run.sampling,
                 )
             if not pairs:
                 raise UserError("pairs: no two answers differ in their score; sample more prompts, or train sft longer")
@@ -220,7 +220,7 @@ class PostTraining:
                 chat.tokenizer,
                 [chat.prompt(row.prompt) for row in rows],
                 how,
-                progress=lambda done, of: run.progress("sampling", done / of, {}),
+                progress=lambda done, of: run.sampling(done / of),
             )
             columns = columns_of(rows)
             proxy = self._proxy(members, chat) or gold
@@ -312,7 +312,6 @@ class PostTraining:
             proxy = self._proxy(members, chat)
             found = {}
             for i, (name, folder) in enumerate(folders.items()):
-                run.progress(f"answers of {name}", i / len(folders), {})
                 found[name] = answers_of(
                     folder,
                     reference,
@@ -323,6 +322,7 @@ class PostTraining:
                     seed=seed,
                     task=task,
                     proxy=proxy,
+                    progress=partial(_answers_so_far, run, name, i, len(folders)),
                 )
             return {"prompts": len(rows), **compare(found, baseline, rows, settings, run.folder.rows)}
 
@@ -409,3 +409,7 @@ class PostTraining:
                 f"max_new_tokens is {most}: no prompt leaves so much room in the model's context; allow fewer"
             )
         return kept
+
+
+def _answers_so_far(run: StageRun, policy: str, before: int, policies: int, share: float) -> None:
+    run.sampling((before + share) / policies, f"answers of {policy}")

@@ -7,7 +7,7 @@ answers are preferred for being long (Singhal et al. 2310.03716; Dubois et al. 2
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -61,6 +61,7 @@ def answers_of(
     seed: int,
     task: Task | None,
     proxy: Reward | None,
+    progress: Callable[[float], None] = lambda share: None,
 ) -> Answers:
     """What the policy in ``folder`` answers to ``rows``; ``reference`` is a model."""
     import torch
@@ -78,6 +79,7 @@ def answers_of(
         max_new_tokens=max_new_tokens,
         stop=stop_tokens(policy, chat.tokenizer),
         generator=torch.Generator().manual_seed(seed),
+        progress=progress,
     )
     completions = found.completions()
     with torch.no_grad():

@@ -92,6 +92,11 @@ class Pipeline(Record):
                     raise ValueError(f"has {name}, and neither a task with a score nor reward: add reward")
             if isinstance(self.pairs, SampledPairs):
                 raise ValueError("has pairs sampled for a task without a score: give a file of pairs")
+        for name, given in (("ppo", self.ppo), ("grpo", self.grpo), ("rloo", self.rloo)):
+            if given is not None and (twice := given.model_fields_set & {"max_new_tokens", "seed", "method"}):
+                raise ValueError(
+                    f"{name} has {', '.join(sorted(twice))}, which the pipeline says: take it out of {name}"
+                )
         if not self.seeds or len(set(self.seeds)) < len(self.seeds):
             raise ValueError(f"seeds are {list(self.seeds)}: give one or more, each once")
         return self

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -39,6 +40,7 @@ def sample_pairs(
     *,
     max_new_tokens: int,
     seed: int,
+    progress: Callable[[float], None] = lambda share: None,
 ) -> list[Pair]:
     """At most ``settings.prompts`` pairs; those of two equal texts, or of equal score without noise, are left out."""
     import torch
@@ -52,7 +54,7 @@ def sample_pairs(
     generator = torch.Generator().manual_seed(seed)
     policy.eval()
     texts = []
-    for _ in range(2):
+    for side in range(2):
         answers = sample(
             policy,
             ids,
@@ -60,6 +62,7 @@ def sample_pairs(
             max_new_tokens=max_new_tokens,
             stop=stop_tokens(policy, chat.tokenizer),
             generator=generator,
+            progress=partial(_of_two, progress, side),
         )
         texts.append([chat.text(each) for each in answers.completions()])
     columns = columns_of(chosen_rows)
@@ -86,3 +89,7 @@ def _chance(difference: float, noise: float) -> float | None:
         return None if difference == 0 else float(difference > 0)
     # By tanh, which does not overflow.
     return 0.5 * (1 + math.tanh(difference / noise / 2))
+
+
+def _of_two(progress: Callable[[float], None], done: int, share: float) -> None:
+    progress((done + share) / 2)

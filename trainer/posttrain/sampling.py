@@ -9,7 +9,7 @@ Shapes: B rows, P columns of prompts, T at most ``max_new_tokens``, V vocabulary
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -87,8 +87,9 @@ def sample(
     stop: Collection[int],
     generator: torch.Generator,
     rows_at_once: int = 256,
+    progress: Callable[[float], None] = lambda share: None,
 ) -> SampledAnswers:
-    """One answer to each of ``prompts`` (token ids).
+    """One answer to each of ``prompts`` (token ids). ``progress`` is told the share of them that have theirs.
 
     generator: on the CPU; equal ones give equal answers. The model is used in the mode it is in: put it into ``eval``,
     or dropout draws too.
@@ -102,6 +103,7 @@ def sample(
     for start in range(0, len(order), rows_at_once):
         rows = order[start : start + rows_at_once]
         _decode(model, [prompts[row] for row in rows], torch.tensor(rows), uniforms_BT, sampling, stop, found)
+        progress((start + len(rows)) / len(order))
     longest = int(found.lengths_B.max())
     return SampledAnswers(
         tokens_BT=found.tokens_BT[:, :longest],

@@ -79,6 +79,12 @@ class StageRun:
             curve.write(json.dumps({"step": step, **metrics}) + "\n")
         self.progress("training", step / of if of else None, metrics)
 
+    def sampling(self, share: float, what: str = "sampling") -> None:
+        """Between two batches of answers; :class:`Interrupted` if the stage was asked to stop, for they are soon remade."""
+        self.progress(what, share, {})
+        if self.should_stop():
+            raise Interrupted
+
     def note(self, text: str) -> None:
         if text not in self.notes:
             self.notes.append(text)

@@ -103,6 +103,7 @@ def test_the_template_is_a_pipeline(tmp_path: Path) -> None:
         ({"sft": {"learning_rat": 1}}, r"sft.learning_rat is not a key here. Did you mean learning_rate\?"),
         ({"dpo": {"beta": 0}}, "dpo.beta is 0: it must be more than 0"),
         ({"pairs": None}, "has reward and no pairs to train it on"),
+        ({"ppo": TINY["ppo"] | {"max_new_tokens": 9}}, "ppo has max_new_tokens, which the pipeline says"),
         ({"seeds": [1, 1]}, "give one or more, each once"),
         ({"task": {"kind": "rows", "data": {"file": "x.jsonl"}}}, "pairs sampled for a task without a score"),
         ({"task": {"kind": "poem"}}, "task.kind is 'poem': choose 'sentences', 'answers', 'rows'"),
