@@ -80,7 +80,7 @@ class StageRun:
         self.progress("training", step / of if of else None, metrics)
 
     def sampling(self, share: float, what: str = "sampling") -> None:
-        """Between batches of answers; :class:`Interrupted` if the stage was asked to stop, for they are soon made anew."""
+        """Between batches of answers, which are soon made anew: :class:`Interrupted` if the stage was asked to stop."""
         self.progress(what, share, {})
         if self.should_stop():
             raise Interrupted
