@@ -6,9 +6,14 @@ import os
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 # One thread a process, as the engine runs its workers: more threads on shared cores are far slower.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+# No test is timed: how long an example takes is the machine's doing.
+settings.register_profile("untimed", deadline=None)
+settings.load_profile("untimed")
 
 
 @pytest.fixture(scope="session")

@@ -75,7 +75,7 @@ def odd_frames(draw: st.DrawFn) -> pd.DataFrame:
     return frame.set_axis(pd.Index(names, dtype=object), axis=1)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(odd_frames())
 def test_frames_of_any_columns_and_cells(frame: pd.DataFrame) -> None:
     fitted_or_refused(frame)
@@ -100,7 +100,7 @@ def damaged_studies(draw: st.DrawFn) -> pd.DataFrame:
     return runs.iloc[draw(st.permutations(range(len(runs))))] if draw(st.booleans()) else runs
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(damaged_studies(), st.sampled_from([None, "exact", "6nd"]), st.sampled_from(["total", "nonembedding"]))
 def test_studies_with_damage(runs: pd.DataFrame, flops_convention: str | None, params_convention: str) -> None:
     fitted_or_refused(runs, flops_convention=flops_convention, params_convention=params_convention)
@@ -132,7 +132,7 @@ def odd_files(draw: st.DrawFn) -> bytes:
     return text.encode(draw(st.sampled_from(["utf-8", "utf-8-sig", "utf-16", "latin-1", "cp1252"])), "replace")
 
 
-@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=100, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(odd_files())
 @example(b"\xef\xbb\xbfparams;tokens;loss\r\n1e6;1e8;3\r\n")
 @example(b"params,tokens,loss,flops\n1,1e-320,3,1e29\n")
@@ -176,7 +176,7 @@ def _arrow_column(kind: pa.DataType, values: list[int]) -> pa.Array:
     return pa.array(values, pa.int64()).cast(pa.int32() if pa.types.is_date32(kind) else pa.int64()).cast(kind)
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(ODD_ARROW, min_size=3, max_size=5), st.lists(st.integers(1, 100), min_size=1, max_size=12))
 def test_parquet_of_any_types(tmp_path: Path, kinds: list[pa.DataType], values: list[int]) -> None:
     names = ["params", "tokens", "loss", "flops", "status"][: len(kinds)]
@@ -192,7 +192,7 @@ def test_parquet_with_a_column_twice_is_one_clear_line(tmp_path: Path) -> None:
         fit_table(tmp_path / "runs.parquet")
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     odd_files(),
     st.one_of(st.none(), st.text(max_size=20), st.just("params=N,tokens=D,loss=L")),

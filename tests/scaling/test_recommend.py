@@ -49,7 +49,7 @@ def test_the_recommended_run_recovers_the_truth_at_a_hundred_times_the_sweep(
     assert not made.illustration
 
 
-@settings(deadline=None, max_examples=12)
+@settings(max_examples=12)
 @given(log_flops=st.floats(min_value=18, max_value=26), exact=st.booleans())
 def test_the_chosen_shape_and_tokens_cost_the_target(lab_fit: Fit, log_flops: float, exact: bool) -> None:
     made = recommend(_exact(lab_fit) if exact else lab_fit, flops=10**log_flops)

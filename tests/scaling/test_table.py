@@ -137,7 +137,7 @@ def test_a_broken_parquet_file_is_one_clear_line(tmp_path: Path) -> None:
 numbers = st.sampled_from([1e2, 1e3, 2e3, 1e5, 3e6, 1e9, 1e12, 1e20, 1e29])
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(st.lists(st.tuples(numbers, numbers, st.floats(1e-6, 1e6)), min_size=1, max_size=20))
 def test_any_positive_numbers_can_be_fitted_or_refused(rows: list[tuple[float, float, float]]) -> None:
     fit = fit_table(pd.DataFrame(rows, columns=["params", "tokens", "loss"]), bootstrap=20)

@@ -100,7 +100,7 @@ def test_narrow_models_reach_less_of_the_peak_and_still_take_the_days_asked_for(
         assert made.cluster.mfu.estimate < 0.4 * 0.93
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(
     unit=st.sampled_from(["usd", "kwh", "tco2e"]),
     amount=st.floats(0, 7).map(lambda log: 10**log),

@@ -26,7 +26,7 @@ def parts(draw: Callable[..., int]) -> list[int]:
 
 @pytest.mark.parametrize("architecture", SHAPES)
 @given(lengths=parts(), scaled=st.booleans(), batch=st.integers(1, 3))
-@settings(deadline=None, max_examples=25)
+@settings(max_examples=25)
 def test_logits_in_any_parts_are_those_of_the_whole(
     architecture: str, lengths: list[int], scaled: bool, batch: int
 ) -> None:

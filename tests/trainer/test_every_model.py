@@ -68,7 +68,7 @@ def test_each_architecture_has_both_sides() -> None:
 
 @every_architecture
 @given(data=st.data())
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 def test_parameters_are_those_that_scaling_counts(architecture: str, data: DataObject) -> None:
     shape = data.draw(shapes(architecture))
     with torch.device("meta"):
@@ -82,7 +82,7 @@ def test_parameters_are_those_that_scaling_counts(architecture: str, data: DataO
 
 @every_architecture
 @given(data=st.data(), sequences=st.integers(1, 3))
-@settings(deadline=None, max_examples=15)
+@settings(max_examples=15)
 def test_training_flops_are_those_that_pytorch_counts(architecture: str, data: DataObject, sequences: int) -> None:
     shape = data.draw(shapes(architecture))
     model = countable(shape)
@@ -98,7 +98,7 @@ def test_training_flops_are_those_that_pytorch_counts(architecture: str, data: D
 
 @every_architecture
 @given(data=st.data(), batch=st.integers(1, 3))
-@settings(deadline=None, max_examples=15)
+@settings(max_examples=15)
 def test_decoding_flops_are_those_that_pytorch_counts(architecture: str, data: DataObject, batch: int) -> None:
     shape = data.draw(shapes(architecture))
     model = countable(shape)
@@ -113,7 +113,7 @@ def test_decoding_flops_are_those_that_pytorch_counts(architecture: str, data: D
 
 @every_architecture
 @given(data=st.data())
-@settings(deadline=None, max_examples=15)
+@settings(max_examples=15)
 def test_no_position_sees_what_follows_it(architecture: str, data: DataObject) -> None:
     shape = data.draw(shapes(architecture))
     model, V, T = fresh(shape), shape.vocabulary, shape.context

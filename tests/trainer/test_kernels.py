@@ -54,7 +54,7 @@ def assert_alike(mine: Callable[..., Tensor], plain: Callable[..., Tensor], *inp
     batch=st.integers(1, 2), positions=st.integers(1, 70), kv_heads=st.integers(1, 2), group=st.integers(1, 3),
     half=st.integers(1, 40), rotated=st.booleans(), precision=st.sampled_from(PRECISIONS),
 )  # fmt: skip
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 def test_attention(
     batch: int, positions: int, kv_heads: int, group: int, half: int, rotated: bool, precision: torch.dtype
 ) -> None:
@@ -116,7 +116,7 @@ def test_swiglu(width: int, precision: torch.dtype) -> None:
 
 
 @given(st.integers(1, 90), st.integers(2, 40), st.integers(2, 3000), st.sampled_from([0.1, 1.0, 30.0]))
-@settings(deadline=None, max_examples=25)
+@settings(max_examples=25)
 def test_cross_entropy(tokens: int, width: int, vocabulary: int, size: float) -> None:
     h_ND, w_VD = drawn(tokens, width), (size * drawn(vocabulary, width, seed=1)).detach().requires_grad_()
     y_N = torch.randint(vocabulary, (tokens,), generator=torch.Generator().manual_seed(2))

@@ -52,7 +52,7 @@ def inputs(draw: Callable[..., int]) -> tuple[list[Tensor], Tensor]:
 
 
 @given(inputs(), st.integers(1, 45), st.booleans())
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 def test_chunks_of_any_length_are_the_plain_recurrence(
     given_inputs: tuple[list[Tensor], Tensor], chunk: int, from_state: bool
 ) -> None:

@@ -13,13 +13,11 @@ from trainer.data.order import BatchOrder, permute
 
 
 @given(st.integers(1, 5000), st.binary(max_size=8))
-@settings(deadline=None)
 def test_permute_is_a_bijection(size: int, key: bytes) -> None:
     assert sorted(permute(np.arange(size), size, key).tolist()) == list(range(size))
 
 
 @given(st.integers(10**6, 10**12), st.lists(st.integers(0, 10**6 - 1), min_size=1, max_size=50, unique=True))
-@settings(deadline=None)
 def test_permute_reaches_billions_of_windows_without_holding_them(size: int, index: list[int]) -> None:
     image = permute(np.array(index, dtype=np.int64), size, b"key")
     assert len(set(image.tolist())) == len(index)
@@ -58,7 +56,7 @@ orders = st.builds(
 
 
 @given(orders.filter(lambda order: order.windows_per_epoch < 40 * order.sequences_per_step))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_an_epoch_sees_every_window_once_and_windows_do_not_overlap(order: BatchOrder) -> None:
     windows = order.windows_per_epoch
     steps = -(-windows * 3 // order.sequences_per_step)
@@ -73,7 +71,6 @@ def test_an_epoch_sees_every_window_once_and_windows_do_not_overlap(order: Batch
 
 
 @given(orders, st.integers(0, 10**9))
-@settings(deadline=None)
 def test_a_step_is_the_same_whenever_and_however_often_it_is_asked(order: BatchOrder, step: int) -> None:
     again = BatchOrder(order.tokens_length, order.context, order.sequences_per_step, order.seed)
     again.windows(step + 7)

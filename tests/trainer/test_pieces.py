@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from scaling.errors import UserError
@@ -29,7 +29,6 @@ FRAGMENTS = [
 
 
 @given(st.lists(st.sampled_from(FRAGMENTS) | st.text(max_size=30), max_size=60).map("".join), st.integers(64, 400))
-@settings(deadline=None)
 def test_pieces_joined_are_the_text_and_none_is_over_the_limit(text: str, limit: int) -> None:
     cuts = cut(text, limit)
     assert "".join(cuts) == text
@@ -89,7 +88,6 @@ def test_a_limit_that_is_too_small_is_refused() -> None:
 
 
 @given(st.text(min_size=1), st.floats(0.01, 0.5), st.floats(0.01, 0.5))
-@settings(deadline=None)
 def test_raising_the_share_only_moves_pieces_into_the_held_out_side(text: str, one: float, other: float) -> None:
     low, high = sorted((one, other))
     if split_of(text, low) == "held_out":

@@ -6,7 +6,7 @@ import math
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from tokenizers import Tokenizer
 
@@ -45,7 +45,6 @@ def brute_force(logits: list[float], sampling: Sampling) -> list[float]:
     # Not a sum of a few equal shares, at which the last bit decides.
     st.none() | st.floats(0.01, 1).map(lambda p: p * 0.999 + 1e-5),
 )
-@settings(deadline=None)
 def test_probabilities_are_those_of_the_definition(
     logits: list[float], temperature: float, top_k: int | None, top_p: float | None
 ) -> None:
@@ -83,7 +82,6 @@ def tokenizer() -> Tokenizer:
 
 
 @given(st.lists(st.integers(0, 280), max_size=40))
-@settings(deadline=None)
 def test_streamed_pieces_are_the_text_decoded_at_once(tokenizer: Tokenizer, tokens: list[int]) -> None:
     stream = TextStream(tokenizer)
     pieces = [stream.add(token) for token in tokens]

@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
 
@@ -36,7 +36,6 @@ def test_the_vocabulary_is_exact_and_the_separator_is_token_0() -> None:
 
 
 @given(st.text())
-@settings(deadline=None)
 def test_tokens_stand_for_exactly_the_bytes_of_any_text(text: str) -> None:
     tokens = ids(text)
     assert LENGTHS[tokens].sum() == len(text.encode())

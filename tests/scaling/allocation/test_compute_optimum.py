@@ -31,7 +31,7 @@ def test_the_interval_of_the_optimum_holds_the_truth(lab_fit: Fit, lab_truth: np
         assert interval.low <= interval.estimate <= interval.high
 
 
-@settings(deadline=None, max_examples=20)
+@settings(max_examples=20)
 @given(log_flops=st.floats(min_value=17.5, max_value=26))
 @pytest.mark.parametrize("estimator", ["parametric", "isoflop"])
 def test_the_optimum_spends_the_whole_compute(lab_fit: Fit, estimator: str, log_flops: float) -> None:

@@ -22,7 +22,7 @@ def test_the_search_finds_llama_405b_s_own_plan() -> None:
     assert plan.mfu == pytest.approx(0.41, abs=0.03)
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(
     params=st.floats(7.5, 11.5).map(lambda log: 10**log),
     gpus=st.integers(0, 12).map(lambda log: 2**log),

@@ -25,8 +25,8 @@ def sound(design: Design) -> None:
     assert len(set(keys)) == len(keys)
 
 
-@settings(max_examples=10, deadline=None)
-@given(total=st.floats(3e13, 1e18), sizes=st.integers(3, 6))
+@settings(max_examples=10)
+@given(total=st.floats(1e14, 1e18), sizes=st.integers(3, 6))
 def test_lines_of_one_ratio_cost_the_total_and_keep_their_ratios(total: float, sizes: int) -> None:
     design = ratio_design(FAMILY, total, sizes=sizes, size_step=1.7, tokens_per_param=(5, 20, 80))
     sound(design)
@@ -38,7 +38,7 @@ def test_lines_of_one_ratio_cost_the_total_and_keep_their_ratios(total: float, s
         assert long / short == pytest.approx(16, rel=0.05)
 
 
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=10)
 @given(total=st.floats(1e13, 1e18), points=st.integers(2, 8), cooldown=st.floats(0.05, 0.5))
 def test_curves_are_one_trunk_a_size_whose_branches_cost_their_cooldown(
     total: float, points: int, cooldown: float

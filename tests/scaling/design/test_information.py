@@ -36,7 +36,7 @@ def branched() -> Design:
     return _design(cooldown=0.15)
 
 
-@settings(max_examples=8, deadline=None)
+@settings(max_examples=8)
 @given(
     budget=st.floats(min_value=1e14, max_value=1e16),
     cooldown=st.sampled_from([None, 0.1, 0.3]),

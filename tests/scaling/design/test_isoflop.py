@@ -49,7 +49,7 @@ def test_budgets_are_geometric_and_their_lines_cost_the_total(
     assert [later / earlier for earlier, later in itertools.pairwise(budgets)] == pytest.approx([ratio] * (count - 1))
 
 
-@settings(max_examples=8, deadline=None)
+@settings(max_examples=8)
 @given(
     total=st.floats(min_value=1e13, max_value=1e18),
     step=st.floats(min_value=1.3, max_value=2.5),

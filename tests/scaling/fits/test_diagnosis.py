@@ -41,7 +41,7 @@ def _with(runs: pd.DataFrame, cure: Cure, theta: object, noise: float) -> pd.Dat
 sizes = st.lists(st.sampled_from([1e6, 1.1e6, 2e6, 5e6, 3e7, 1e9]), min_size=1, max_size=12)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(sizes, st.data())
 def test_with_the_runs_of_its_cure_a_refused_table_is_refused_no_more(params: list[float], data: st.DataObject) -> None:
     law_of_tokens = data.draw(st.sampled_from(["ratio", "power", "any"]))

@@ -111,7 +111,7 @@ def test_two_rows_or_equal_losses_are_refused_and_raise_nothing() -> None:
     assert _refused(rows.head(1))
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     st.lists(
         st.tuples(st.sampled_from([1e6, 2e6, 4e6, 1e30]), st.floats(1, 1e29), st.floats(1e-3, 1e5)),

@@ -57,7 +57,7 @@ def test_a_run_left_out_is_the_fit_of_the_others(laptop_study: tuple[np.ndarray,
         assert pull.loss[left_out] == pytest.approx(float(CHINCHILLA.predict(alone.theta, *pull.target)), rel=1e-4)
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(st.integers(0, 1000), st.integers(3, 5), st.integers(4, 7))
 def test_leverages_lie_between_nothing_and_one_and_sum_to_the_constants(seed: int, budgets: int, sizes: int) -> None:
     rng = np.random.default_rng(seed)

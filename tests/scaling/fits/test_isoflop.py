@@ -118,7 +118,7 @@ def test_replicates_of_one_size_count_as_one_size() -> None:
         assert fit.n_exponent.estimate == pytest.approx(float(CHINCHILLA.exponents(THETA)[0]), abs=5e-3)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     st.lists(
         st.tuples(st.floats(1e6, 1e12), st.sampled_from([1e18, 1.01e18, 1e21]), st.floats(1e-3, 1e5)),

@@ -61,7 +61,7 @@ def test_noiseless_curves_give_the_truth_and_its_peak(law: OverOptimisation) -> 
 
 
 @given(alpha=st.floats(0.05, 3), beta=st.floats(0.05, 2), form=st.sampled_from(FORMS))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_no_distance_scores_above_the_peak_and_the_start_is_where_it_returns(
     alpha: float, beta: float, form: OverOptimisation
 ) -> None:

@@ -147,7 +147,7 @@ def test_nine_in_ten_profile_intervals_hold_the_truth() -> None:
 
 
 @pytest.mark.slow
-@settings(max_examples=6, deadline=None)
+@settings(max_examples=6)
 @given(
     st.sampled_from(["chinchilla", "kaplan", "skaling", "over-trained"]),
     st.integers(0, 500),

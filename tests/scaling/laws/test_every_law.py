@@ -137,7 +137,7 @@ def test_every_registered_law_is_tested_here() -> None:
 
 @pytest.mark.parametrize("name", LAWS)
 @given(seed=shifts)
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 def test_predict_is_the_formula(name: str, seed: int) -> None:
     law, theta, inputs = near(name, seed)
     assert law.predict(theta, *inputs) == pytest.approx(CASES[name].formula(theta, *inputs), rel=1e-9)
@@ -151,7 +151,7 @@ def difference_quotient(law: Law, free: np.ndarray, ln_inputs: np.ndarray) -> np
 
 @pytest.mark.parametrize("name", LAWS)
 @given(seed=shifts)
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 def test_the_gradient_is_the_difference_quotient(name: str, seed: int) -> None:
     """Near the case, and on either scale of residuals."""
     law, theta, inputs = near(name, seed, 7)
@@ -163,7 +163,7 @@ def test_the_gradient_is_the_difference_quotient(name: str, seed: int) -> None:
 
 @pytest.mark.parametrize("name", LAWS)
 @given(seed=shifts)
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 def test_the_gradient_holds_all_over_the_box(name: str, seed: int) -> None:
     """No overflow wherever a fit may look."""
     law, theta, inputs = near(name, seed, 12)
@@ -179,7 +179,7 @@ def test_the_gradient_holds_all_over_the_box(name: str, seed: int) -> None:
 
 @pytest.mark.parametrize("name", [name for name in LAWS if type(laws.get(name)).curvature is not Law.curvature])
 @given(seed=shifts)
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 def test_a_curvature_in_closed_form_is_that_by_differences(name: str, seed: int) -> None:
     law, theta, inputs = near(name, seed, 9)
     ln_inputs = np.log(np.stack(inputs))
@@ -193,7 +193,7 @@ def test_a_curvature_in_closed_form_is_that_by_differences(name: str, seed: int)
 
 @pytest.mark.parametrize("name", LAWS)
 @given(seed=shifts)
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 def test_dividing_inputs_by_a_unit_is_undone_by_the_constants(name: str, seed: int) -> None:
     law, theta, inputs = near(name, seed)
     ln_inputs, free = np.log(np.stack(inputs)), law.free_of(theta)
@@ -217,7 +217,7 @@ def test_noiseless_data_give_back_the_truth(name: str) -> None:
 # More breaks are of the same class, and take seconds.
 @pytest.mark.parametrize("name", LAWS)
 @given(seed=shifts, decades=st.floats(0.02, 7), noise=st.floats(0, 0.3), points=st.integers(4, 40))
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 def test_starts_are_finite_whatever_the_data_span(
     name: str, seed: int, decades: float, noise: float, points: int
 ) -> None:
@@ -260,7 +260,7 @@ def test_draws_and_shapes_are_kept(name: str) -> None:
 
 @pytest.mark.parametrize("name", LOSS_LAWS)
 @given(seed=shifts, log_c=st.floats(16, 25), off=st.floats(-0.5, 0.5))
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 def test_no_other_size_at_the_budget_does_better_than_the_optimum(
     name: str, seed: int, log_c: float, off: float
 ) -> None:
@@ -274,7 +274,7 @@ def test_no_other_size_at_the_budget_does_better_than_the_optimum(
 
 @pytest.mark.parametrize("name", LOSS_LAWS)
 @given(seed=shifts, log_c=st.floats(16, 24))
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 def test_the_exponents_are_the_slopes_of_the_optimum(name: str, seed: int, log_c: float) -> None:
     law, theta, _ = near(name, seed, 2)
     assert isinstance(law, LossLaw)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from scaling.laws.broken_power import BROKEN_POWER, BrokenPower
@@ -24,7 +24,6 @@ exponents = st.floats(0.1, 0.9)
 
 
 @given(st.floats(10, 1e4), st.floats(10, 1e4), st.floats(0.5, 3), exponents, exponents)
-@settings(deadline=None)
 def test_skaling_with_k_of_one_is_chinchilla(A: float, B: float, E: float, alpha: float, beta: float) -> None:
     skaling = [A, B / A, E, alpha, beta, 1.0]
     chinchilla = [A, B, E, alpha, beta]
@@ -82,7 +81,6 @@ def test_over_training_by_one_ratio_is_one_slope_in_compute() -> None:
 
 
 @given(st.floats(1e8, 1e13), st.floats(0.01, 1.0), st.floats(1.0, 100.0))
-@settings(deadline=None)
 def test_without_repetition_or_excess_parameters_the_data_constrained_law_is_chinchilla(
     tokens: float, small: float, spare: float
 ) -> None:
@@ -112,7 +110,6 @@ def test_m4_with_a_near_zero_is_the_saturating_power_law() -> None:
 
 
 @given(st.floats(0.01, 5), st.floats(0.05, 8), st.floats(-2, -0.05), st.floats(-20, 20))
-@settings(deadline=None)
 def test_m4_solves_its_equation_from_chance_to_the_limit(gap: float, a: float, c: float, ln_b: float) -> None:
     """Checked in the logarithm, where L is told from both of its limits."""
     E, E0 = 1.5, 1.5 + gap

@@ -41,7 +41,7 @@ def test_kappa_of_a_two_by_two_table() -> None:
 
 
 @given(seed=st.integers(0, 2**32 - 1), scale=st.sampled_from(["nominal", "ordinal", "interval"]))
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_order_of_items_and_annotators_says_nothing_and_full_agreement_is_one(seed: int, scale: str) -> None:
     rng = np.random.default_rng(seed)
     ratings = rng.integers(0, 4, (20, 3)).astype(float)

@@ -25,7 +25,7 @@ def by_enumeration(proxy: np.ndarray, gold: np.ndarray, n: int) -> float:
 
 
 @given(seed=st.integers(0, 2**32 - 1), answers=st.integers(1, 8), levels=st.integers(1, 9), data=st.data())
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_it_is_the_mean_over_all_subsets_with_ties_broken_by_chance(
     seed: int, answers: int, levels: int, data: st.DataObject
 ) -> None:
@@ -76,7 +76,7 @@ def test_rewards_that_tie_lie_below_the_bound_and_two_values_have_their_closed_f
 
 
 @given(seed=st.integers(0, 2**32 - 1), levels=st.integers(1, 2000), n=st.integers(1, 64))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_no_reward_lies_above_the_bound(seed: int, levels: int, n: int) -> None:
     proxy = np.random.default_rng(seed).integers(0, levels, (2, 500))
     told = kl_of_tied_rewards(proxy, n)

@@ -93,7 +93,7 @@ def test_an_annotator_who_is_not_named_is_one_and_the_same() -> None:
 
 
 @given(st.lists(st.tuples(*[st.sampled_from(["", "a", "b", " a"])] * 3), min_size=1, max_size=12))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_cleaning_accounts_for_every_row_and_cleaned_pairs_are_clean(rows: list[tuple[str, str, str]]) -> None:
     pairs = pd.DataFrame(rows, columns=["prompt", "chosen", "rejected"])
     told = clean(pairs)

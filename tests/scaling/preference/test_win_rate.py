@@ -47,7 +47,7 @@ def test_length_controlled_rate_removes_a_judges_liking_for_length() -> None:
 
 
 @given(seed=st.integers(0, 2**32 - 1), skill=st.floats(-1, 1), bias=st.floats(-1, 2))
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 def test_swapping_model_and_baseline_gives_one_less_the_rate(seed: int, skill: float, bias: float) -> None:
     preference, length, base = judged(np.random.default_rng(seed), 120, skill, 0.3, bias)
     one = length_controlled_win_rate(preference, length, base, bootstrap=0).rate.estimate

@@ -101,7 +101,7 @@ def test_a_step_that_is_taken_again_replaces_its_checkpoint(world: World, tmp_pa
 
 
 @given(st.data())
-@settings(deadline=None, max_examples=12, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=12, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_any_flipped_bit_cut_or_missing_file_is_noticed(
     world: World, tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
 ) -> None:

@@ -38,7 +38,7 @@ def by_definition(rewards: list[float], values: list[float], discount: float, ga
 
 
 @given(answers(), SHARE.filter(bool), SHARE)
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 def test_advantages_are_the_discounted_sums_of_surprises(
     rows: tuple[list[list[float]], list[list[float]]], discount: float, gae_lambda: float
 ) -> None:

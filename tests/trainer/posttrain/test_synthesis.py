@@ -103,7 +103,7 @@ def _lcs(a: Sequence[str], b: Sequence[str]) -> int:
 
 
 @given(kept=texts(), query=st.lists(st.sampled_from("abcdefgh"), max_size=200))
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 def test_rouge_of_all_at_once_is_that_of_the_textbook(kept: list[list[str]], query: list[str]) -> None:
     index = RougeIndex()
     for words in kept:
@@ -149,7 +149,7 @@ def test_answers_are_read_in_the_forms_that_models_give_them(answer: str) -> Non
 
 
 @given(st.text(max_size=300))
-@settings(deadline=None, max_examples=100)
+@settings(max_examples=100)
 def test_any_answer_is_read_without_a_fault(answer: str) -> None:
     tasks, unread = parse(answer, cut=False)
     assert len(tasks) + unread <= 1 + answer.count("#") // 3
