@@ -30,7 +30,7 @@ class DirectSettings(TrainingSettings):
 
 
 class DPOSettings(DirectSettings):
-    """``batch`` counts pairs. The reference's log-probabilities are computed once, before training."""
+    """``batch`` counts pairs."""
 
     loss: Literal["dpo", "dpo_norm", "ipo"] = "dpo"
     beta: float = Field(default=0.1, gt=0)
@@ -80,7 +80,8 @@ def train_directly(folder: Path, chat: Chat, pairs: Sequence[Pair], settings: Di
                     max_length=length,
                     beta=settings.beta,
                     loss_type=[_DPO_LOSSES[settings.loss]],
-                    precompute_ref_log_probs=True,
+                    # Read once a pair either way; a pass of its own is what later epochs are spared.
+                    precompute_ref_log_probs=settings.epochs > 1,
                 ),
                 train_dataset=Dataset.from_list(rows),
                 **common,
