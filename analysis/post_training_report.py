@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from analysis.figures import over_optimisation as printed_over_optimisation
 from analysis.figures import win_rates as printed_win_rates
@@ -38,6 +39,7 @@ def write_post_training(view: PostTrainingView, path: Path, command: str) -> Pat
 
 
 def post_training_html(view: PostTrainingView, command: str) -> str:
+    """The page as one HTML document; ``command`` is shown as how to make it again."""
     made, figures = [], []
     if view.over_optimised is not None:
         data = view.over_optimised
@@ -46,14 +48,14 @@ def post_training_html(view: PostTrainingView, command: str) -> str:
             for i, plot in enumerate(over_optimisation_plots(data).values())
         ]
         made += plots
-        figures.append(_figure(printed_over_optimisation, "over_optimisation", plots, data, data.level))
+        figures.append(_figure(printed_over_optimisation, "over_optimisation", plots, data))
     if view.wins is not None:
         plots = [
             Plot("win_rates", "win_rates_rates", rates_plot(view.wins)),
             Plot("win_rates", "win_rates_lengths", lengths_plot(view.wins)),
         ]
         made += plots
-        figures.append(_figure(printed_win_rates, "win_rates", plots, view.wins, view.wins.level))
+        figures.append(_figure(printed_win_rates, "win_rates", plots, view.wins))
     return render_plots(
         "posttrain.html",
         plots_json(made),
@@ -72,10 +74,11 @@ def post_training_html(view: PostTrainingView, command: str) -> str:
     )
 
 
-def _figure(printed: object, name: str, plots: list[Plot], data: object, level: float) -> ReportFigure:
-    caption = printed.CAPTION.format(level=f"{level:.0%}")  # type: ignore[attr-defined]
-    drawn = still(laid_out(printed.draw, data), many=False)  # type: ignore[attr-defined]
-    return ReportFigure(name, printed.TITLE, caption, tuple(plot.name for plot in plots), drawn)  # type: ignore[attr-defined]
+def _figure(printed: Any, name: str, plots: list[Plot], data: Any) -> ReportFigure:
+    """``printed``: the module that draws ``data`` for paper."""
+    caption = printed.CAPTION.format(level=f"{data.level:.0%}")
+    drawn = still(laid_out(printed.draw, data), many=False)
+    return ReportFigure(name, printed.TITLE, caption, tuple(plot.name for plot in plots), drawn)
 
 
 def _sentences(view: PostTrainingView) -> list[str]:

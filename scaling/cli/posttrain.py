@@ -136,8 +136,9 @@ def _base(asked: Pipeline, workspace: Path, space: Workspace, say: Callable[[str
     """The base model in the Hugging Face layout: the folder that was named, or a run of ours exported once."""
     from scaling.cli.run_reference import find_run
     from trainer.export.hugging_face import export
+    from trainer.posttrain.local_model import is_model_folder
 
-    if (Path(asked.base) / "config.json").is_file():
+    if is_model_folder(Path(asked.base)):
         return Path(asked.base)
     trained = find_run(asked.base, workspace)
     out = space.post_trained / f"base-{trained.spec.key[:16]}"

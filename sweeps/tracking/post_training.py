@@ -9,7 +9,7 @@ from typing import Any
 from mlflow import MlflowClient
 from mlflow.entities import Metric, Param, RunTag
 
-from sweeps.tracking.store import STORE_FAULTS, active_runs, open_client
+from sweeps.tracking.store import STORE_FAULTS, active_runs, experiment_id, open_client
 from sweeps.workspace import Workspace
 from trainer.posttrain.stage import StageFolder
 
@@ -33,7 +33,7 @@ def send_stages(
     """
     try:
         client = open_client(workspace.tracking_uri(uri))
-        experiment = _experiment(client, f"posttrain/{name}", workspace.artifacts_uri(uri))
+        experiment = experiment_id(client, f"posttrain/{name}", workspace.artifacts_uri(uri))
         known = {
             run.data.tags["stage_key"]: run.info.run_id
             for run in active_runs(client, experiment, "tags.stage_key != ''")
@@ -49,11 +49,6 @@ def send_stages(
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         say(f"MLflow was not told ({reason}): the same command sends what is missing")
         return None
-
-
-def _experiment(client: MlflowClient, name: str, artifacts: str | None) -> str:
-    found = client.get_experiment_by_name(name)
-    return str(found.experiment_id if found else client.create_experiment(name, artifact_location=artifacts))
 
 
 def _begin(client: MlflowClient, experiment: str, name: str, key: str, tags: Mapping[str, str]) -> str:

@@ -16,8 +16,6 @@ from typing import Any
 
 from mlflow import MlflowClient
 from mlflow.entities import Param, RunTag
-from mlflow.exceptions import MlflowException
-from mlflow.protos.databricks_pb2 import RESOURCE_ALREADY_EXISTS, ErrorCode
 
 from scaling.errors import UserError
 from scaling.forecast import Forecast
@@ -38,7 +36,7 @@ from sweeps.tracking.records import (
 from sweeps.tracking.registered_model import register_model, registered_model
 from sweeps.tracking.run_facts import facts_of_study
 from sweeps.tracking.sent import Sent, forget, sent_of, unsent_points
-from sweeps.tracking.store import active_runs, open_client
+from sweeps.tracking.store import active_runs, experiment_id, open_client
 
 __all__ = ["EXPERIMENT_PREFIX", "MlflowProjection"]
 
@@ -74,7 +72,7 @@ class MlflowProjection:
         self._ledger = Ledger(ledger_url)
         self._client: MlflowClient = open_client(tracking_uri)
         self._uri, self._study, self._plan = tracking_uri, study, plan
-        self._experiment = self._experiment_id()
+        self._experiment = experiment_id(self._client, EXPERIMENT_PREFIX + self._study, self._artifacts)
         self._sent: dict[str, Sent] = {}
         self._forecasts: dict[str, Any] = {}
         """By the key of each run that was forecast."""
@@ -86,18 +84,6 @@ class MlflowProjection:
         self.parent_run_id = self._parent()
 
     # The study's own run
-
-    def _experiment_id(self) -> str:
-        name = EXPERIMENT_PREFIX + self._study
-        found = self._client.get_experiment_by_name(name)
-        if found is None:
-            try:
-                return str(self._client.create_experiment(name, artifact_location=self._artifacts))
-            except MlflowException as error:  # another process was a moment faster
-                if error.error_code != ErrorCode.Name(RESOURCE_ALREADY_EXISTS):
-                    raise
-                found = self._client.get_experiment_by_name(name)
-        return str(found.experiment_id)
 
     def _find_what_is_there(self) -> None:
         """What was sent, without runs that somebody has deleted since, and with those that were made unheard."""

@@ -11,9 +11,10 @@ from pathlib import Path
 from mlflow import MlflowClient
 from mlflow.entities import Run
 from mlflow.exceptions import MlflowException
+from mlflow.protos.databricks_pb2 import RESOURCE_ALREADY_EXISTS, ErrorCode
 from sqlalchemy.exc import SQLAlchemyError
 
-__all__ = ["REQUEST_SECONDS", "STORE_FAULTS", "active_runs", "impatient_client", "open_client"]
+__all__ = ["REQUEST_SECONDS", "STORE_FAULTS", "active_runs", "experiment_id", "impatient_client", "open_client"]
 
 REQUEST_SECONDS = 10
 """After which a request that a server took and did not answer counts as failed; MLflow's own 120 s times 7 retries
@@ -45,6 +46,19 @@ def _alone_on(uri: str) -> Iterator[None]:
     with path.with_name(f".{path.name}.lock").open("ab") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield
+
+
+def experiment_id(client: MlflowClient, name: str, artifacts: str | None) -> str:
+    """The id of the experiment ``name``, which is made, with its files at ``artifacts``, if it isn't there."""
+    found = client.get_experiment_by_name(name)
+    if found is None:
+        try:
+            return str(client.create_experiment(name, artifact_location=artifacts))
+        except MlflowException as error:  # another process was a moment faster
+            if error.error_code != ErrorCode.Name(RESOURCE_ALREADY_EXISTS):
+                raise
+            found = client.get_experiment_by_name(name)
+    return str(found.experiment_id)
 
 
 def active_runs(client: MlflowClient, experiment: str, where: str = "") -> Iterator[Run]:

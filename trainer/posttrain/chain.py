@@ -6,7 +6,7 @@ Stages know nothing of each other but folders of models and rows: what goes into
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
@@ -45,7 +45,7 @@ from trainer.posttrain.reward_model import (
     tokenise_pairs,
     train_reward,
 )
-from trainer.posttrain.sft import Tokenised, answer_loss, fine_tune, tokenise
+from trainer.posttrain.sft import answer_loss, fine_tune, tokenise
 from trainer.posttrain.stage import StageFolder, StageKind, StageRun, StageSpec, run_stage
 from trainer.posttrain.tasks.task import GoldReward, Task
 
@@ -79,10 +79,12 @@ class PostTraining:
 
             torch.set_num_threads(self.pipeline.threads)
         with quietly():
+            members = self.pipeline.reward.members if self.pipeline.reward else 1
+            last = f"reward {members}" if until == "reward" and members > 1 else until
             for seed in self.pipeline.seeds:
                 for name, folder in self._chain(seed):
                     yield seed, name, folder
-                    if name.partition(" ")[0] == until:
+                    if name == last:
                         break
 
     def _chain(self, seed: int) -> Iterator[tuple[str, StageFolder]]:
@@ -135,10 +137,11 @@ class PostTraining:
                     raise UserError(
                         f"task has no example {name} of at most {length} tokens: give more, or shorter ones"
                     )
-            before = self._loss(model, looked_at, chat)
+            pad = chat.tokenizer.pad_token_id
+            before = answer_loss(model, looked_at, pad)
             model = fine_tune(model, chat, rows, settings, run)
             save_model(model, chat.tokenizer, run.folder.model)
-            after = self._loss(model, looked_at, chat)
+            after = answer_loss(model, looked_at, pad)
             return {
                 "examples": len(rows),
                 "tokens": sum(len(row.prompt) + len(row.completion) for row in rows),
@@ -146,10 +149,7 @@ class PostTraining:
                 **{f"held_out_{name}_before": value for name, value in before.items()},
             }
 
-        return self._stage("sft", settings, {"policy": self._key(self.base), "rows": fingerprint(train)}, seed, work)
-
-    def _loss(self, model: Any, rows: Sequence[Tokenised], chat: Chat) -> dict[str, float]:
-        return answer_loss(model, rows, chat.tokenizer.pad_token_id)
+        return self._stage("sft", settings, {"policy": self._key(self.base), "rows": self._train_key}, seed, work)
 
     def _pairs(self, seed: int, policy: Path, train: list[Example]) -> StageFolder:
         settings = self.pipeline.pairs
@@ -159,11 +159,12 @@ class PostTraining:
             if isinstance(settings, ExampleFile):
                 pairs = read_pairs(settings)
             else:
+                assert self._scored is not None, "a pipeline samples pairs only for a task with a score"
                 pairs = sample_pairs(
                     load_policy(policy),
                     self._chat(policy),
                     train,
-                    GoldReward(self._task()),
+                    GoldReward(self._scored),
                     settings,
                     max_new_tokens=self.pipeline.max_new_tokens,
                     seed=seed,
@@ -178,7 +179,7 @@ class PostTraining:
         if isinstance(settings, ExampleFile):
             inputs = {"rows": fingerprint(read_pairs(settings))}
         else:
-            inputs = {"policy": self._key(policy), "rows": fingerprint(train)}
+            inputs = {"policy": self._key(policy), "rows": self._train_key}
         return self._stage("pairs", settings, inputs, seed, work)
 
     def _reward(self, seed: int, policy: Path, pairs: tuple[list[Pair], list[Pair]], pairs_key: str) -> StageFolder:
@@ -209,7 +210,7 @@ class PostTraining:
     def _best_of_n(self, seed: int, policy: Path, held_out: list[Example], members: list[StageFolder]) -> StageFolder:
         settings = self.pipeline.best_of_n
         assert settings is not None
-        gold = None if isinstance(self.pipeline.task, Rows) else GoldReward(self._task())
+        gold = None if self._scored is None else GoldReward(self._scored)
 
         def work(run: StageRun) -> Mapping[str, float | Interval]:
             chat = self._chat(policy)
@@ -225,12 +226,12 @@ class PostTraining:
             columns = columns_of(rows)
             proxy = self._proxy(members, chat) or gold
             assert proxy is not None
-            ns = sorted({*(2**power for power in range(settings.answers.bit_length())), settings.answers})
+            powers = (2**power for power in range(settings.answers.bit_length()))
             found = best_of_n_rows(
                 answers,
                 score_answers(answers, proxy, columns),
                 None if gold is None else score_answers(answers, gold, columns),
-                ns=[n for n in ns if n <= settings.answers],
+                ns=sorted({*powers, settings.answers}),
             )
             for row in found:
                 each = {"kl": row.kl_nats, "proxy": row.proxy.estimate, "answer_tokens": row.answer_tokens.estimate}
@@ -240,10 +241,9 @@ class PostTraining:
             metrics |= {"proxy": last.proxy, "answer_tokens": last.answer_tokens}
             return metrics if last.gold is None else metrics | {"gold": last.gold}
 
-        inputs = {"policy": self._key(policy), "rows": fingerprint(held_out)}
-        inputs |= {f"reward {i + 1}": self._key(each.model) for i, each in enumerate(members)}
-        extra = {"max_new_tokens": self.pipeline.max_new_tokens, "caution": self._caution}
-        return self._stage("best_of_n", settings, inputs, seed, work, **extra)
+        inputs = {"policy": self._key(policy), "rows": self._held_out_key}
+        inputs |= self._judged_by(members)
+        return self._stage("best_of_n", settings, inputs, seed, work, **self._how_answered)
 
     def _direct(
         self, kind: StageKind, seed: int, policy: Path, settings: DirectSettings, pairs: list[Pair], pairs_key: str
@@ -266,7 +266,7 @@ class PostTraining:
         train: list[Example],
         members: list[StageFolder],
     ) -> StageFolder:
-        gold = None if isinstance(self.pipeline.task, Rows) else GoldReward(self._task())
+        gold = None if self._scored is None else GoldReward(self._scored)
 
         def work(run: StageRun) -> Mapping[str, float | Interval]:
             chat = self._chat(policy)
@@ -286,11 +286,10 @@ class PostTraining:
 
         inputs = {
             "policy": self._key(policy),
-            "rows": fingerprint(train),
+            "rows": self._train_key,
             "reward": content_hash([self._key(each.model) for each in members]) if members else "gold",
         }
-        extra = {"max_new_tokens": self.pipeline.max_new_tokens, "caution": self._caution}
-        return self._stage(kind, settings, inputs, seed, work, **extra)
+        return self._stage(kind, settings, inputs, seed, work, **self._how_answered)
 
     def _compare(
         self,
@@ -301,14 +300,13 @@ class PostTraining:
         members: list[StageFolder],
     ) -> StageFolder:
         settings = self.pipeline.compare
-        folders = {"base": self.base, "sft": policy, **trained} if policy != self.base else {"base": policy, **trained}
-        baseline = "sft" if "sft" in folders else "base"
+        baseline = "base" if policy == self.base else "sft"
+        folders = {"base": self.base, baseline: policy, **trained}
 
         def work(run: StageRun) -> Mapping[str, float | Interval]:
             chat = self._chat(policy)
             rows = self._that_fit(held_out, chat, policy, run.note)[: settings.prompts]
             reference = load_policy(policy).eval()
-            task = None if isinstance(self.pipeline.task, Rows) else self._task()
             proxy = self._proxy(members, chat)
             found = {}
             for i, (name, folder) in enumerate(folders.items()):
@@ -320,16 +318,15 @@ class PostTraining:
                     settings,
                     max_new_tokens=self.pipeline.max_new_tokens,
                     seed=seed,
-                    task=task,
+                    task=self._scored,
                     proxy=proxy,
                     progress=partial(_answers_so_far, run, name, i, len(folders)),
                 )
             return {"prompts": len(rows), **compare(found, baseline, rows, settings, run.folder.rows)}
 
-        inputs = {name: self._key(folder) for name, folder in folders.items()} | {"rows": fingerprint(held_out)}
-        inputs |= {f"reward {i + 1}": self._key(each.model) for i, each in enumerate(members)}
-        extra = {"max_new_tokens": self.pipeline.max_new_tokens, "caution": self._caution}
-        return self._stage("compare", settings, inputs, seed, work, **extra)
+        inputs = {name: self._key(folder) for name, folder in folders.items()} | {"rows": self._held_out_key}
+        inputs |= self._judged_by(members)
+        return self._stage("compare", settings, inputs, seed, work, **self._how_answered)
 
     # What they share
 
@@ -363,18 +360,33 @@ class PostTraining:
         self._progress("examples", "reading", None, {})
         return split(self.pipeline.task.examples(), self.pipeline.held_out)
 
+    # Of tens of thousands of rows, for every stage of every seed.
+    @cached_property
+    def _train_key(self) -> str:
+        return fingerprint(self._examples[0])
+
+    @cached_property
+    def _held_out_key(self) -> str:
+        return fingerprint(self._examples[1])
+
     @cached_property
     def _template(self) -> str:
         return self._chat(self.base).template
 
     @property
-    def _caution(self) -> float:
-        return self.pipeline.reward.caution if self.pipeline.reward else 0.0
+    def _scored(self) -> Task | None:
+        """The task, if it scores answers."""
+        return None if isinstance(self.pipeline.task, Rows) else self.pipeline.task
 
-    def _task(self) -> Task:
-        task = self.pipeline.task
-        assert not isinstance(task, Rows)
-        return task
+    def _judged_by(self, members: list[StageFolder]) -> dict[str, str]:
+        """The reward models among a stage's inputs."""
+        return {f"reward {i + 1}": self._key(each.model) for i, each in enumerate(members)}
+
+    @property
+    def _how_answered(self) -> dict[str, Any]:
+        """What a stage that samples and scores answers depends on beside its own settings."""
+        caution = self.pipeline.reward.caution if self.pipeline.reward else 0.0
+        return {"max_new_tokens": self.pipeline.max_new_tokens, "caution": caution}
 
     def _chat(self, folder: Path) -> Chat:
         return Chat(load_tokenizer(folder), self.pipeline.chat_template)
@@ -384,7 +396,9 @@ class PostTraining:
         return int(json.loads((folder / "config.json").read_text(encoding="utf-8"))["max_position_embeddings"])
 
     def _proxy(self, members: list[StageFolder], chat: Chat) -> Reward | None:
-        return RewardModel([each.model for each in members], chat, caution=self._caution) if members else None
+        if self.pipeline.reward is None:
+            return None
+        return RewardModel([each.model for each in members], chat, caution=self.pipeline.reward.caution)
 
     def _key(self, folder: Path) -> str:
         """Of a model that stays as it is."""

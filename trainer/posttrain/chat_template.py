@@ -36,7 +36,7 @@ TEMPLATES = {
 
 
 class Chat:
-    """A tokenizer that writes conversations; ``tokenizer`` is changed in place (its template and its padding)."""
+    """A tokenizer that writes conversations; ``tokenizer``'s template is changed in place."""
 
     def __init__(self, tokenizer: Any, template: str | None = None) -> None:
         """template: a name of ``TEMPLATES``, a ``.jinja`` file, or None for the tokenizer's own (``dialogue`` if none).
@@ -45,8 +45,6 @@ class Chat:
         """
         if tokenizer.eos_token is None:
             raise UserError("the base model's tokenizer has no eos_token, which answers end with: add one to it")
-        if tokenizer.pad_token is None:
-            tokenizer.pad_token = tokenizer.eos_token
         if template is not None or tokenizer.chat_template is None:
             tokenizer.chat_template = _template(template or "dialogue")
         self.tokenizer = tokenizer

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from pydantic import Field
 
+from scaling.preference.intervals import bootstrap_interval
 from scaling.preference.win_rate import length_controlled_win_rate, win_rate
 from scaling.record import Interval, Record
 from trainer.generate.sampling import Sampling
@@ -151,6 +152,6 @@ def compare(
 def mean_interval(values: Any, level: float) -> Interval:
     """The mean and its percentile interval over resampled prompts."""
     array = np.asarray(values, dtype=np.float64)
-    draws = np.random.default_rng(0).integers(0, len(array), (_RESAMPLES, len(array)))
-    low, high = np.quantile(array[draws].mean(axis=1), [(1 - level) / 2, (1 + level) / 2])
-    return Interval(estimate=float(array.mean()), low=float(low), high=float(high))
+    return bootstrap_interval(
+        len(array), lambda count_Kn: count_Kn @ array / len(array), bootstrap=_RESAMPLES, level=level, seed=0
+    )

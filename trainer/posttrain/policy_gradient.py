@@ -92,7 +92,6 @@ class _GoldBeside:
         self.newest: dict[str, float] = {}
 
     def __call__(self, *, prompts: Sequence[str], completions: Sequence[str], **columns: Any) -> list[float]:
-        columns.pop("completion_ids", None)
         if self._gold is not None:
             scores = self._gold(prompts=prompts, completions=completions, **columns)
             self.newest = {"gold": sum(scores) / len(scores)}

@@ -22,7 +22,7 @@ from scaling.record import Interval, Record, content_hash
 from trainer.data.atomic_folder import sole_writer
 from trainer.whole_file import write_whole
 
-__all__ = ["Interrupted", "StageFolder", "StageKind", "StageResult", "StageRun", "StageSpec"]
+__all__ = ["Interrupted", "StageFolder", "StageKind", "StageResult", "StageRun", "StageSpec", "run_stage"]
 
 StageKind = Literal["sft", "pairs", "reward", "best_of_n", "dpo", "kto", "simpo", "ppo", "grpo", "rloo", "compare"]
 _SPEC, _RESULT, _CURVE = "stage.json", "result.json", "curve.jsonl"

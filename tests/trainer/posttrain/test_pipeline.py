@@ -37,13 +37,13 @@ class Work:
         self.base = write_base(folder / "base")
         self.corpus = write_corpus(folder / "corpus.txt")
 
-    def run(self, **changes: Any) -> dict[str, StageFolder]:
+    def run(self, until: str | None = None, **changes: Any) -> dict[str, StageFolder]:
         task = TINY["task"] | {"source": str(self.corpus)}
         asked = Pipeline.model_validate(TINY | {"task": task} | changes)
         work = PostTraining(
             asked, self.base, self.folder / "stages", progress=lambda *_: None, should_stop=lambda: False
         )
-        return {f"{name} {seed}": stage for seed, name, stage in work.stages()}
+        return {f"{name} {seed}": stage for seed, name, stage in work.stages(until)}
 
 
 @pytest.fixture(scope="module")
@@ -82,6 +82,8 @@ def test_each_seed_has_its_own_chain(work: Work) -> None:
     found = work.run(seeds=(0, 1), reward=TINY["reward"] | {"members": 2}, **little)
     assert len(found) == 2 * 5 and len({stage.path for stage in found.values()}) == 10
     assert list(found)[2:4] == ["reward 1 0", "reward 2 0"]
+    up_to = work.run("reward", reward=TINY["reward"] | {"members": 2}, **little)
+    assert list(up_to) == ["sft 0", "pairs 0", "reward 1 0", "reward 2 0"]
 
 
 def test_a_model_without_a_stage_of_its_own_starts_from_the_base(work: Work) -> None:
